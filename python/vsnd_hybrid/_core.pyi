@@ -1,0 +1,491 @@
+"""The native part of vsnd-hybrid: a vhost-user server, its virtqueues, and sound's data path.
+
+No class here holds a Python object and no native thread ever enters the interpreter, so any of them may be
+used from any thread. Calls that can block release the interpreter lock.
+"""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import ClassVar, final
+
+from typing_extensions import Buffer
+
+__version__: str
+
+def build_info() -> dict[str, str]:
+    """Version, profile ("release" or "debug") and the versions of the rust-vmm crates, for bug reports."""
+
+# ---------------------------------------------------------------- vhost: a device server for any device
+
+class Event:
+    """Something that `Server.poll` tells. Match on the subclasses: `case Event.Kicked(queue):`."""
+
+    @final
+    class Connected(Event):
+        """A front end connected."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ()
+        def __new__(cls) -> Event.Connected: ...
+
+    @final
+    class Disconnected(Event):
+        """It is gone. `reason` is one line for the log; empty if it closed the connection in an orderly way."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("reason",)
+        def __new__(cls, reason: str) -> Event.Disconnected: ...
+        @property
+        def reason(self) -> str: ...
+
+    @final
+    class Features(Event):
+        """The driver's features (SET_FEATURES)."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("features",)
+        def __new__(cls, features: int) -> Event.Features: ...
+        @property
+        def features(self) -> int: ...
+
+    @final
+    class Started(Event):
+        """A ring started. `fresh`: SET_VRING_BASE said 0, so this is a new driver's ring."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("queue", "base", "fresh")
+        def __new__(cls, queue: int, base: int, fresh: bool) -> Event.Started: ...
+        @property
+        def queue(self) -> int: ...
+        @property
+        def base(self) -> int: ...
+        @property
+        def fresh(self) -> bool: ...
+
+    @final
+    class Stopping(Event):
+        """A ring stops: nothing more is popped. Chains of it that Python holds should be completed now."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("queue",)
+        def __new__(cls, queue: int) -> Event.Stopping: ...
+        @property
+        def queue(self) -> int: ...
+
+    @final
+    class Stopped(Event):
+        """A ring has stopped; `forced` chains were given back unanswered because nobody completed them in a second."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("queue", "forced")
+        def __new__(cls, queue: int, forced: int) -> Event.Stopped: ...
+        @property
+        def queue(self) -> int: ...
+        @property
+        def forced(self) -> int: ...
+
+    @final
+    class Kicked(Event):
+        """Chains may be waiting: call `Virtqueue.pop` until it returns None. Many kicks may be told as one."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("queue",)
+        def __new__(cls, queue: int) -> Event.Kicked: ...
+        @property
+        def queue(self) -> int: ...
+
+    @final
+    class ConfigWritten(Event):
+        """The driver wrote into the configuration space (which is not changed by it)."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("offset", "data")
+        def __new__(cls, offset: int, data: bytes) -> Event.ConfigWritten: ...
+        @property
+        def offset(self) -> int: ...
+        @property
+        def data(self) -> bytes: ...
+
+    @final
+    class Reset(Event):
+        """RESET_DEVICE: every ring is stopped, the device starts from its initial state."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ()
+        def __new__(cls) -> Event.Reset: ...
+
+    @final
+    class Xrun(Event):
+        """An under- or overrun of the stream with this id. Many may be told as one."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("stream",)
+        def __new__(cls, stream: int) -> Event.Xrun: ...
+        @property
+        def stream(self) -> int: ...
+
+    @final
+    class Drained(Event):
+        """The stream with this id has nothing left to consume (after `PcmStream.watch_drained`)."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("stream",)
+        def __new__(cls, stream: int) -> Event.Drained: ...
+        @property
+        def stream(self) -> int: ...
+
+    @final
+    class Fault(Event):
+        """A ring is broken by what its driver wrote (`queue` >= 0), or something inside failed (-1)."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("queue", "reason")
+        def __new__(cls, queue: int, reason: str) -> Event.Fault: ...
+        @property
+        def queue(self) -> int: ...
+        @property
+        def reason(self) -> str: ...
+
+@final
+class Server:
+    """Serves one vhost-user device to one front end after the other.
+
+    Parameters
+    ----------
+    queues
+        Number of virtqueues.
+    config
+        The device's configuration space; reads beyond it give zeros.
+    features
+        Device feature bits to offer besides VERSION_1, INDIRECT_DESC, EVENT_IDX and the protocol bit.
+    device_owned
+        Queues whose buffers wait for the device to use them (an event queue): their kicks are not told.
+    router
+        Sound's data path. Its queues are served natively and never tell `Event.Kicked`.
+
+    Raises
+    ------
+    ValueError
+        No queues, or more than 256; a router whose queues are not there.
+    """
+
+    def __new__(
+        cls,
+        *,
+        queues: int,
+        config: Buffer = b"",
+        features: int = 0,
+        device_owned: Sequence[int] = (),
+        router: PcmRouter | None = None,
+    ) -> Server: ...
+    def listen(self, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> None:
+        """Serve from now on, in a thread of its own; returns when the socket accepts connections.
+
+        A path is bound (a stale socket file is replaced, a living server's is not) and removed by `close`.
+        A descriptor is taken over (it is duplicated): a listening one is accepted from for ever, a connected one is
+        served until it closes.
+
+        Raises OSError: EADDRINUSE if a living server has the path; ENOTSOCK if the descriptor is no socket.
+        """
+
+    def fileno(self) -> int:
+        """Readable while `poll` has something."""
+
+    def poll(self, max_events: int = 64) -> list[Event]:
+        """What has happened, oldest first. Never blocks."""
+
+    def queue(self, index: int) -> Virtqueue:
+        """A queue; the same one for the life of the server. IndexError if there is none."""
+
+    def set_config(self, config: Buffer) -> None:
+        """Replace the configuration space."""
+
+    @property
+    def memory(self) -> GuestMemory:
+        """The memory of the guest now connected (no regions if there is none)."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def serving(self) -> bool:
+        """False once `close` was called or the only connection of a connected descriptor ended."""
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """connections, connected (0 or 1), events_pending, memory_updates, messages."""
+
+    def close(self) -> None:
+        """Drop the connection, stop listening, remove the socket file, join every thread. Idempotent."""
+
+@final
+class Virtqueue:
+    """One split virtqueue of a `Server`; usable while its ring runs."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def size(self) -> int:
+        """Entries; 0 before the front end said."""
+
+    @property
+    def running(self) -> bool: ...
+    def pop(self) -> DescriptorChain | None:
+        """The next available chain; None if there is none, or the ring does not run or is broken."""
+
+    def notify(self) -> bool:
+        """Interrupt the driver about chains completed with `notify=False`, if it wants that. True if it was."""
+
+    def suppress_kicks(self, on: bool) -> None:
+        """Ask the driver (not) to kick; off again, look at the queue once, for kicks that were not sent."""
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """popped, completed, signals, kicks, forced, in_flight since the server was made."""
+
+@final
+class DescriptorChain:
+    """A popped chain: first what the device may read, then what it may write. Complete it exactly once.
+
+    One that is dropped without is given back with length 0.
+    """
+
+    @property
+    def queue(self) -> int: ...
+    @property
+    def head(self) -> int: ...
+    @property
+    def readable(self) -> int:
+        """Bytes the device may read."""
+
+    @property
+    def writable(self) -> int:
+        """Bytes the device may write."""
+
+    @property
+    def malformed(self) -> bool:
+        """Looped, cut short, or a writable descriptor before a readable one."""
+
+    @property
+    def stale(self) -> bool:
+        """Its ring was stopped since: nothing can be read, written or completed."""
+
+    def read(self, n: int = -1, offset: int = 0) -> bytes:
+        """A copy of up to `n` readable bytes from `offset` on (-1: all, at most 1 MiB).
+
+        Raises MemoryError-free: BufferError if the driver gave an address outside of its memory.
+        """
+
+    def write(self, data: Buffer, offset: int = 0) -> int:
+        """Write to the writable part; returns the bytes for which there was room (0 if stale)."""
+
+    def segments(self) -> list[GuestBuffer]:
+        """The pieces as buffers, without a copy: readable ones read-only, then the writable ones."""
+
+    def complete(self, written: int, *, notify: bool = True) -> bool:
+        """Give the chain back with `written` bytes. False if stale; RuntimeError if it was completed before."""
+
+@final
+class GuestMemory:
+    """The memory that the front end shares. Addresses are guest-physical."""
+
+    @property
+    def regions(self) -> list[tuple[int, int]]:
+        """(address, size) of each region, ascending."""
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change of the memory map."""
+
+    def read(self, addr: int, n: int) -> bytes:
+        """A copy. BufferError if any of it is outside of the guest's memory."""
+
+    def view(self, addr: int, n: int) -> GuestBuffer:
+        """A read-only window of one region. BufferError if it does not lie in one."""
+
+@final
+class GuestBuffer:
+    """A window into guest memory (buffer protocol); keeps the memory mapped. The guest may change it meanwhile."""
+
+    @property
+    def addr(self) -> int: ...
+    @property
+    def writable(self) -> bool: ...
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+# ---------------------------------------------------------------- pcm: sound's data path
+
+@final
+class PcmRouter:
+    """Hands the messages of the I/O queues to streams by their id. Give it to one `Server`.
+
+    Parameters: the streams (ids unique, < 256), and which queues of the server carry control, playback and capture.
+    """
+
+    def __new__(cls, streams: Sequence[PcmStream], *, control: int = 0, playback: int = 2, capture: int = 3) -> PcmRouter: ...
+
+@final
+class PcmStream:
+    """The device's side of a PCM stream: a FIFO of guest buffers (not copies).
+
+    It begins as `reject` and not running, and goes back to that when a new driver takes over.
+    """
+
+    def __new__(cls, stream_id: int, capture: bool) -> PcmStream: ...
+    @property
+    def stream_id(self) -> int: ...
+    @property
+    def capture(self) -> bool: ...
+    def configure(
+        self,
+        *,
+        buffer_bytes: int,
+        period_bytes: int,
+        frame_bytes: int,
+        rate: int,
+        silence: int = 0,
+        polling: bool = False,
+    ) -> None:
+        """What SET_PARAMS said. ValueError unless 0 < frame <= period <= buffer and rate > 0."""
+
+    def accept(self) -> None:
+        """Queue messages from now on (PREPARE)."""
+
+    def reject(self) -> None:
+        """Answer messages with IO_ERR at once from now on."""
+
+    def discard(self) -> None:
+        """Answer messages with OK at once from now on: no engine, as fast as the guest can."""
+
+    def start(self) -> None:
+        """Let the port consume (START). While it pulls the guest is asked not to kick."""
+
+    def stop(self) -> None:
+        """Consume nothing more (STOP); what is queued stays."""
+
+    def flush(self, *, ok: bool = True) -> int:
+        """Look at the ring, then give every queued message back (RELEASE): with OK, or IO_ERR. Returns their number.
+
+        What was recorded so far is delivered short.
+        """
+
+    def port(self) -> PcmPort:
+        """The engine's side."""
+
+    @property
+    def running(self) -> bool: ...
+    @property
+    def stats(self) -> dict[str, int]:
+        """bytes moved, messages completed, xruns, missing_bytes, busy (callbacks that found a lock taken), queued_bytes,
+        latency_bytes (as last told to the guest)."""
+
+@final
+class PcmPort:
+    """The engine's side of a PCM stream, from a Python thread or (see `native`) a C callback.
+
+    All sizes are bytes of whole frames in the guest's format, interleaved. Playback: `read`/`readinto`; what is missing is
+    not filled in. Capture: `write`. Nothing moves unless the stream runs.
+    """
+
+    @property
+    def stream_id(self) -> int: ...
+    @property
+    def capture(self) -> bool: ...
+    @property
+    def running(self) -> bool: ...
+    @property
+    def frame_bytes(self) -> int: ...
+    @property
+    def rate(self) -> int: ...
+    @property
+    def period_bytes(self) -> int: ...
+    @property
+    def silence(self) -> int:
+        """The byte that is silence (0x80 for U8)."""
+
+    def read(self, n: int, *, delay_bytes: int = 0) -> bytes:
+        """Up to `n` bytes from the guest. `delay_bytes`: what the engine plays before them. Shorter: an underrun."""
+
+    def readinto(self, buffer: Buffer, *, delay_bytes: int = 0) -> int:
+        """As `read`, into a writable buffer; returns the bytes."""
+
+    def write(self, data: Buffer, *, delay_bytes: int = 0) -> int:
+        """Hand recorded bytes to the guest; returns how many found room. `delay_bytes`: how old the last one is.
+
+        What does not fit is lost: an overrun.
+        """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until something can be read or written. False at the time limit or when the stream stops running.
+
+        A thread that waits costs nothing; the guest kicks for it.
+        """
+
+    @property
+    def queued_bytes(self) -> int:
+        """What could be read or written now, as far as the ring was looked at."""
+
+    @property
+    def native(self) -> NativePort:
+        """For an engine that calls C."""
+
+@final
+class NativePort:
+    """`long transfer(void *context, void *data, unsigned long bytes, unsigned long delay_bytes)`, safe on a real-time thread.
+
+    Playback fills `data` (the rest with silence), capture takes it; returns the bytes that were the guest's. Both addresses stay
+    valid until `close`; one that is never closed is leaked rather than left dangling.
+    """
+
+    @property
+    def transfer(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    def close(self) -> None:
+        """Only after the engine promised not to call again."""
+
+@final
+class ClockPort:
+    """A port paced by the clock, for engines that have none: one native thread serves all of them, without drift.
+
+    Playback: with `tap`, what was consumed (silence where the guest gave nothing) can be read with `take`, to be written to a
+    file; without, it is dropped. Capture: silence, or what was `feed`-ed.
+
+    Parameters
+    ----------
+    port
+        The stream's port; its stream must be configured.
+    tap
+        Keep what is played for `take`, or record what is fed.
+    """
+
+    def __new__(cls, port: PcmPort, *, tap: bool = False) -> ClockPort: ...
+    def start(self) -> None:
+        """Begin to move a period each period."""
+
+    def stop(self) -> None:
+        """Pause; the clock begins anew at the next start."""
+
+    def take(self, timeout: float | None = None) -> bytes | None:
+        """Playback: what was consumed since. Blocks up to `timeout`; b"" then; None once closed and empty."""
+
+    def feed(self, data: Buffer, timeout: float | None = None) -> int:
+        """Capture: queue what is recorded next (at most about two seconds); returns the bytes taken."""
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """ticks, bytes, late (wake-ups more than a period late), dropped_bytes (a tap nobody emptied)."""
+
+    def close(self) -> None:
+        """Returns when the clock's thread touches the port no more. Idempotent."""
+
+# ---------------------------------------------------------------- engine: what audio servers call back
+
+@final
+class PipeWirePort:
+    """PipeWire's process callback for one `pw_stream`. Functions of libpipewire come as addresses.
+
+    `process` and `userdata` go into a `pw_stream_events` of their own listener; `close` after `pw_stream_destroy` returned.
+    """
+
+    def __new__(cls, port: PcmPort, *, dequeue: int, queue: int, get_time: int) -> PipeWirePort: ...
+    @property
+    def process(self) -> int: ...
+    @property
+    def userdata(self) -> int: ...
+    def set_stream(self, address: int) -> None:
+        """Bind the `pw_stream`, or (0) unbind it."""
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """calls, delay_frames (the engine's latency at the last callback), quantum_frames (largest transfer)."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,157 @@
+"""What the device asks of an audio engine, and what an engine may tell the device.
+
+A backend is a class registered under the entry point group ``vsnd_hybrid.backends``. The device makes one instance for
+each set of options, and calls every method of it and of its streams on that instance's own control thread, one at a time:
+they may block, but an answer later than 900 ms is IO_ERR for the guest. Audio does not pass through these methods: it
+is pulled from, or pushed into, the `PcmPort` by the engine's own thread.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar
+
+from vsnd_hybrid._core import PcmPort
+
+
+class Direction(Enum):
+    """Which way a stream carries audio, from the guest's point of view."""
+
+    OUTPUT = 0
+    INPUT = 1
+
+
+class BackendError(Exception):
+    """An engine refused, or is not there. The message is one line: what was wrong, and what to do."""
+
+
+class EngineUnavailable(BackendError):
+    """The engine is not installed or not running: `auto` goes on to the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PcmCapabilities:
+    """What an engine really takes, in one direction: the guest is offered nothing else.
+
+    Formats are names of the specification (5.14.6.6.2.1) such as ``"S16"``; rates in Hz.
+    """
+
+    formats: frozenset[str]
+    rates: frozenset[int]
+    channels_min: int = 1
+    channels_max: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PcmParams:
+    """What the guest chose (SET_PARAMS, 5.14.6.6.3), and the wishes of the configuration."""
+
+    direction: Direction
+    format: str
+    rate: int
+    channels: int
+    frame_bytes: int
+    period_bytes: int
+    buffer_bytes: int
+    #: Positions as names of the specification (5.14.6.7.1): ``("FL", "FR")``.
+    positions: tuple[str, ...] = ()
+    #: The engine's device to use; empty for its default.
+    target: str = ""
+    #: How the stream is called in the engine's user interfaces.
+    name: str = "vsnd"
+    #: Options of this stream from the configuration, beyond the backend's own.
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def period_frames(self) -> int:
+        return self.period_bytes // self.frame_bytes
+
+    @property
+    def buffer_frames(self) -> int:
+        return self.buffer_bytes // self.frame_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDevice:
+    """One endpoint of the engine."""
+
+    id: str
+    direction: Direction
+    description: str = ""
+
+
+class EngineEvent(Enum):
+    """What an engine tells of its own accord."""
+
+    LOST = "lost"  # the engine went away; the stream goes on as paced silence
+    RECOVERED = "recovered"
+    DEVICE_ADDED = "device-added"
+    DEVICE_REMOVED = "device-removed"
+    VOLUME = "volume"  # changed outside: detail is the linear volumes and the mute
+    FAILED = "failed"  # this stream is dead: detail says why
+
+
+
+
+class EventSink(ABC):
+    """Where an engine's stream posts what happens to it."""
+
+    @abstractmethod
+    def post(self, event: EngineEvent, detail: object = None) -> None:
+        """Enqueue; any thread may call, also an engine's loop thread with its locks held."""
+
+
+class EngineStream(ABC):
+    """A stream of the engine, connected to one `PcmPort`. Made inactive by `Backend.open`."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """START: begin to move audio. Does not wait for the engine's first callback."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """STOP: pause. What is queued in the port stays there."""
+
+    def drain(self, done: Callable[[], None]) -> None:
+        """Have what was handed over to the engine heard to its end, then call `done`, on any thread. Does not wait.
+
+        The default is for engines that hold nothing back.
+        """
+        done()
+
+    @abstractmethod
+    def close(self) -> None:
+        """RELEASE or reset. When it returns no callback runs and none will."""
+
+    def set_volume(self, linear: Sequence[float], mute: bool) -> bool:
+        """Set the volume of each channel. False (the default): the engine cannot, the device does it in the copy."""
+        return False
+
+
+class Backend(ABC):
+    """An audio engine. Keyword arguments of the constructor are the options of ``--backend NAME,key=value``.
+
+    The constructor connects to the engine and raises `EngineUnavailable` if it is not there, `BackendError` if an
+    option makes no sense. Options arrive as strings; an unknown one is reported by the registry.
+    """
+
+    #: The name for ``--backend``.
+    name: ClassVar[str]
+
+    @abstractmethod
+    def capabilities(self, direction: Direction) -> PcmCapabilities:
+        """What the engine takes; asked once, when the daemon starts."""
+
+    def devices(self) -> Sequence[EngineDevice]:
+        """The engine's endpoints now."""
+        return ()
+
+    @abstractmethod
+    def open(self, port: PcmPort, params: PcmParams, events: EventSink) -> EngineStream:
+        """PREPARE: make an inactive stream. Raises `BackendError` if the engine refuses."""
+
+    def close(self) -> None:
+        """The daemon ends; every stream was closed before."""
