@@ -54,8 +54,9 @@ def run(
 
         click.echo(as_json())
         return
+    from vsnd_hybrid.backends.options import BackendSpec
     from vsnd_hybrid.service import daemon
-    from vsnd_hybrid.service.config import BackendSpec, Settings
+    from vsnd_hybrid.service.config import Settings
 
     settings = Settings(
         socket_path=socket_path,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from vsnd_hybrid.service.config import AUTO, BackendSpec, Settings, StreamSettings
+from vsnd_hybrid.backends.options import BackendSpec
+from vsnd_hybrid.service.config import AUTO, Settings, StreamSettings
 from vsnd_hybrid.service.errors import ConfigError
 from vsnd_hybrid.service.toml import load
 
@@ -107,33 +108,6 @@ def test_counts_on_the_command_line_do_not_go_with_described_streams(tmp_path: P
         Settings(outputs=2).over(read(tmp_path, WHOLE))
 
 
-@pytest.mark.parametrize(
-    ("text", "spec"),
-    [
-        ("null", BackendSpec("null")),
-        ("file,dir=/tmp/a b,input=x=y.wav", BackendSpec("file", {"dir": "/tmp/a b", "input": "x=y.wav"})),
-    ],
-)
-def test_a_backend_is_a_name_and_options(text: str, spec: BackendSpec) -> None:
-    assert BackendSpec.parse(text) == spec
-    assert str(spec) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("", "begin with a name"),
-        ("dir=/tmp", "begin with a name"),
-        ("file,dir", "not key=value"),
-        ("file,=x", "not key=value"),
-        ("file,dir=a,dir=b", "twice"),
-    ],
-)
-def test_a_backend_that_is_written_wrongly_is_refused(text: str, what: str) -> None:
-    with pytest.raises(ConfigError, match=what):
-        BackendSpec.parse(text)
-
-
 STREAM = '\n\n[[stream]]\ndirection = "output"\n'
 
 
@@ -148,7 +122,7 @@ STREAM = '\n\n[[stream]]\ndirection = "output"\n'
         ('# x\noutputs = "two"\n', 2, "outputs is a string", "from 0 to 32"),
         ("outputs = 1" + STREAM, 1, "[[stream]] describes", "one of the two"),
         ('log-level = "loud"\n', 1, 'log-level is "loud"', '"error", "warning", "info", "debug"'),
-        ('backend = "file,dir"\n', 1, '"dir" is not key=value', "file,dir=/tmp"),
+        ('backend = "file,dir"\n', 1, "'dir' is no option, expected key=value", "file,dir=/tmp"),
         ('backend = { dir = "/tmp" }\n', 1, "the table has no name", 'name = "file"'),
         ("backend = 3\n", 1, "backend is a whole number", "a string such as"),
         ("stream = 3\n", 1, "stream is a whole number", "[[stream]] tables"),

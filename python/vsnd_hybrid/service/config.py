@@ -9,43 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from vsnd_hybrid.backends.options import BackendSpec
 from vsnd_hybrid.service.errors import ConfigError
 
 #: Streams of one device, each way. A stream costs the guest a PCM device.
 MAX_STREAMS = 32
-#: Positions of a channel map (virtio 1.3, 5.14.6.7.1).
-MAX_CHANNELS = 18
 LOG_LEVELS = ("error", "warning", "info", "debug")
-#: Formats and rates that a stream may be restricted to, by the specification's names (5.14.6.6.2.1).
-FORMATS = ("S8", "U8", "S16", "U16", "S24", "S32", "F32")
-RATES = (5512, 8000, 11025, 16000, 22050, 32000, 44100, 48000, 64000, 88200, 96000, 176400, 192000, 384000)
-
-
-@dataclass(frozen=True, slots=True)
-class BackendSpec:
-    """A backend by name, with its options: ``NAME[,key=value…]``."""
-
-    name: str
-    options: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, text: str) -> BackendSpec:
-        """Read the form of the command line. Raises `ConfigError`."""
-        name, *pairs = text.split(",")
-        options: dict[str, str] = {}
-        for pair in pairs:
-            key, equals, value = pair.partition("=")
-            if not key or not equals:
-                raise ConfigError(f'backend option "{pair}" is not key=value')
-            if key in options:
-                raise ConfigError(f'backend option "{key}" stands twice')
-            options[key] = value
-        if not name or "=" in name:
-            raise ConfigError(f'backend "{text}" does not begin with a name')
-        return cls(name, options)
-
-    def __str__(self) -> str:
-        return ",".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
 
 
 AUTO = BackendSpec("auto")

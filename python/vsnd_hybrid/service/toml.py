@@ -13,17 +13,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from vsnd_hybrid.service.config import (
-    FORMATS,
-    LOG_LEVELS,
-    MAX_CHANNELS,
-    MAX_STREAMS,
-    RATES,
-    BackendSpec,
-    Settings,
-    StreamSettings,
-)
+from vsnd_hybrid.backends.base import BackendError
+from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES
+from vsnd_hybrid.backends.options import BackendSpec
+from vsnd_hybrid.service.config import LOG_LEVELS, MAX_STREAMS, Settings, StreamSettings
 from vsnd_hybrid.service.errors import ConfigError
+from vsnd_hybrid.wire import PcmFormat
 
 Scalar = str | int | float | bool
 #: Where a value stands in the decoded file: keys, and numbers for the items of a list.
@@ -41,9 +36,9 @@ _ALLOWED = {
     "stream.backend": _BACKEND,
     "stream.target": "a string: the engine's name of a device",
     "stream.name": "a string: how the engine shows the stream",
-    "stream.formats": "a list of " + ", ".join(f'"{name}"' for name in FORMATS),
-    "stream.rates": "a list of " + ", ".join(str(rate) for rate in RATES),
-    "stream.channels": f"a number from 1 to {MAX_CHANNELS}, or a list [smallest, largest] of two such numbers",
+    "stream.formats": "a list of " + ", ".join(f'"{name}"' for name in PcmFormat.__members__),
+    "stream.rates": "a list of " + ", ".join(str(rate) for rate in sorted(RATES)),
+    "stream.channels": f"a number from 1 to {CHANNELS_MAX}, or a list [smallest, largest] of two such numbers",
     "stream.options": "a table of strings, numbers and booleans",
 }
 
@@ -167,7 +162,7 @@ def _settings(data: dict[str, Any]) -> Settings:
 def _stream(stream: _Stream, index: int) -> StreamSettings:
     place: Place = ("stream", index)
     for number, name in enumerate(stream.formats):
-        if name not in FORMATS:
+        if name not in PcmFormat.__members__:
             raise _WrongError((*place, "formats", number), f'unknown format "{name}"')
     for number, rate in enumerate(stream.rates):
         if rate not in RATES:
@@ -175,7 +170,7 @@ def _stream(stream: _Stream, index: int) -> StreamSettings:
     channels: tuple[int, int] | None = None
     if stream.channels is not None:
         pair = [stream.channels] * 2 if isinstance(stream.channels, int) else stream.channels
-        if len(pair) != 2 or not 1 <= pair[0] <= pair[1] <= MAX_CHANNELS:
+        if len(pair) != 2 or not 1 <= pair[0] <= pair[1] <= CHANNELS_MAX:
             raise _WrongError((*place, "channels"), f"channels is {stream.channels}")
         channels = (pair[0], pair[1])
     return StreamSettings(
@@ -196,7 +191,7 @@ def _backend(value: str | dict[str, Scalar] | None, place: Place) -> BackendSpec
     if isinstance(value, str):
         try:
             return BackendSpec.parse(value)
-        except ConfigError as error:
+        except BackendError as error:
             raise _WrongError(place, str(error)) from None
     options = _strings(value)
     name = options.pop("name", "")
