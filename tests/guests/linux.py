@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from tests.guests.channel import Channel, Finished, Job
 from tests.guests.image import Image, newc
-from tests.processes import Process, await_until
+from tests.processes import Process
 
 KERNEL_ARGUMENTS = (
     "console=ttyS0 panic=-1 quiet nokaslr mitigations=off no_timer_check cryptomgr.notests random.trust_cpu=on "
@@ -80,7 +80,9 @@ class LinuxGuest:
         cpus: int = 1,
     ) -> None:
         self._image, self._qemu_arguments = image, list(qemu)
-        self._files = {name if name.startswith("/") else f"/rig/work/{name}": data for name, data in (files or {}).items()}
+        self._files = {
+            name if name.startswith("/") else f"/rig/work/{name}": data for name, data in (files or {}).items()
+        }
         self._memory_mib, self._cpus = memory_mib, cpus
         # A short path: a Unix socket's has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="vsnd-guest-", dir="/tmp"))
@@ -136,7 +138,9 @@ class LinuxGuest:
             self.close()
             raise
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # ------------------------------------------------------------ commands

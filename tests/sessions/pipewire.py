@@ -84,8 +84,8 @@ class PipeWireSession:
             (self.directory / name).unlink(missing_ok=True)
 
     def run(self, *command: str) -> str:
-        """Run a program in the session; returns its standard output."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=10)
+        """Run a program in the session; returns its standard output, whatever its status is."""
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=10, check=False)
         return done.stdout
 
     def record(self) -> Recording:
@@ -122,7 +122,9 @@ class PipeWireSession:
             self.close()
             raise
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _ports(self, direction: str = "-i") -> set[str]:

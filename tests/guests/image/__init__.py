@@ -80,8 +80,8 @@ def _build(cache: Path, folder: Path) -> None:
     partial.mkdir()
     log = cache / "build.log"
     with log.open("wb") as output:
-        done = subprocess.run([HERE / "build.sh", partial], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    if done.returncode:
+        status = subprocess.call([HERE / "build.sh", partial], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    if status:
         last = (log.read_text(errors="replace").strip().splitlines() or ["(nothing was written)"])[-1]
         raise ImageUnavailable(f"the guest image could not be built: {last} (all of it: {log})")
     partial.rename(folder)

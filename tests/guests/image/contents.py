@@ -38,8 +38,7 @@ def vmlinux(bzimage: Path) -> bytes | None:
         kernel = gzip.decompress(payload)
     elif payload.startswith(b"\x28\xb5\x2f\xfd") and shutil.which("zstd"):
         # The last four bytes are the length, appended by the kernel's build.
-        done = subprocess.run(["zstd", "-dc"], input=payload[:-4], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        kernel = done.stdout
+        kernel = subprocess.run(["zstd", "-dcq"], input=payload[:-4], stdout=subprocess.PIPE, check=True).stdout
     else:
         return None
     return kernel if kernel.startswith(_ELF) else None
