@@ -7,16 +7,15 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.processes import Process, await_until
 from vsnd_hybrid.guest import VirtualGuest
 
-COMMAND = [sys.executable, "-m", "vsnd_hybrid"]
+from tests.daemon import executable, listening
+from tests.processes import Process, await_until
+
 Start = Callable[..., Process]
 
 
@@ -26,7 +25,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     running: list[Process] = []
 
     def run(*arguments: str) -> Process:
-        running.append(Process([*COMMAND, "run", *arguments], tmp_path / f"log-{len(running)}"))
+        running.append(Process([executable(), "run", *arguments], tmp_path / f"log-{len(running)}"))
         return running[-1]
 
     yield run
@@ -35,25 +34,20 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "snd.sock"
-
-
-def accepts(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(path)) == 0
+def path(run_dir: Path) -> Path:
+    return run_dir / "snd.sock"
 
 
 def await_socket(process: Process, path: Path) -> None:
     """Wait until the daemon accepts connections."""
-    await_until(lambda: accepts(path) or not process.running, 10, f"{path} to accept")
+    await_until(lambda: listening(path) or not process.running, 10, f"{path} to accept")
     assert process.running, process.log()
 
 
 def refused(*arguments: str, fds: tuple[int, ...] = (), status: int = 1) -> str:
     """Run the command, which must end with `status` and one line; returns that line."""
     done = subprocess.run(
-        [*COMMAND, "run", *arguments], capture_output=True, text=True, timeout=30, pass_fds=fds, check=False
+        [executable(), "run", *arguments], capture_output=True, text=True, timeout=30, pass_fds=fds, check=False
     )
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
@@ -67,7 +61,9 @@ def refused(*arguments: str, fds: tuple[int, ...] = (), status: int = 1) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_status_0_and_removes_the_socket(start: Start, path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_with_status_0_and_removes_the_socket(
+    start: Start, path: Path, number: signal.Signals
+) -> None:
     daemon = start("--socket-path", str(path), "--backend", "null")
     await_socket(daemon, path)
     daemon.signal(number)
@@ -80,7 +76,7 @@ def test_a_signal_ends_it_with_status_0_and_removes_the_socket(start: Start, pat
 def test_a_signal_ends_it_while_a_stream_plays(start: Start, path: Path, number: signal.Signals) -> None:
     daemon = start("--socket-path", str(path), "--backend", "null")
     await_socket(daemon, path)
-    with playing(path):
+    with VirtualGuest(path) as guest, guest.playing():
         daemon.signal(number)
         assert daemon.wait() == 0
     assert not path.exists()
@@ -115,12 +111,12 @@ def test_a_socket_that_somebody_else_put_there_meanwhile_stays(start: Start, pat
         assert path.is_socket()
 
 
-def test_a_listening_descriptor_is_served(tmp_path: Path, path: Path) -> None:
+def test_a_listening_descriptor_is_served(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
         arguments = ["run", "--fd", str(listening.fileno()), "--backend", "null"]
-        daemon = subprocess.Popen([*COMMAND, *arguments], pass_fds=[listening.fileno()])
+        daemon = subprocess.Popen([executable(), *arguments], pass_fds=[listening.fileno()])
         try:
             for _ in range(2):
                 with VirtualGuest(path) as guest:
@@ -138,7 +134,7 @@ def test_a_connected_descriptor_is_served_until_it_closes() -> None:
     with ours:
         with theirs:
             arguments = ["run", "--fd", str(theirs.fileno()), "--backend", "null"]
-            daemon = subprocess.Popen([*COMMAND, *arguments], pass_fds=[theirs.fileno()])
+            daemon = subprocess.Popen([executable(), *arguments], pass_fds=[theirs.fileno()])
         try:
             get_features = (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + bytes(4)
             ours.sendall(get_features)
@@ -167,7 +163,7 @@ def test_at_level_info_a_front_end_is_one_line(start: Start, path: Path) -> None
 
 
 def test_it_tells_what_it_is_in_qemu_s_form() -> None:
-    done = subprocess.run([*COMMAND, "run", "--print-capabilities"], capture_output=True, check=True, timeout=30)
+    done = subprocess.run([executable(), "run", "--print-capabilities"], capture_output=True, check=True, timeout=30)
     assert json.loads(done.stdout) == {"type": "sound"}
     assert done.stderr == b""
 
@@ -188,7 +184,7 @@ def test_a_living_daemon_s_socket(start: Start, path: Path) -> None:
     assert refused("--socket-path", str(path), "--backend", "null") == (
         f"{path} is in use by a living daemon; stop it or choose another path"
     )
-    assert accepts(path)
+    assert listening(path)
 
 
 def test_an_unknown_backend_lists_those_that_are_there(path: Path) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
+from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.options import BackendSpec
 from vsnd_hybrid.service.errors import ConfigError
 
@@ -80,3 +81,24 @@ class Settings:
         if outputs + inputs == 0:
             raise ConfigError("no streams: outputs and inputs are both 0; at least one stream is needed")
         return (StreamSettings(direction="output"),) * outputs + (StreamSettings(direction="input"),) * inputs
+
+
+def from_options(*, backend: str | None = None, config: str | None = None, **values: Any) -> Settings:
+    """The settings of a command line, and of the configuration file that it names.
+
+    Raises `ConfigError`.
+    """
+    try:
+        spec = None if backend is None else BackendSpec.parse(backend)
+    except BackendError as error:
+        raise ConfigError(str(error)) from None
+    settings = Settings(backend=spec, **values)
+    for name in ("outputs", "inputs"):
+        count = getattr(settings, name)
+        if count is not None and not 0 <= count <= MAX_STREAMS:
+            raise ConfigError(f"--{name} is {count}; allowed: a number from 0 to {MAX_STREAMS}")
+    if config is None:
+        return settings
+    from vsnd_hybrid.service import toml
+
+    return settings.over(toml.load(config))

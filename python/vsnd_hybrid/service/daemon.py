@@ -6,10 +6,8 @@ import errno
 import gc
 import logging
 import os
-import socket
 import stat
 import sys
-from pathlib import Path
 
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import Backend, BackendError, Direction
@@ -24,7 +22,7 @@ _PATH_BYTES = 107
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
 
-def run(settings: Settings) -> None:
+def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, or until the one connection of a connected descriptor ends. On the main thread.
 
     Raises
@@ -101,7 +99,7 @@ def _device(settings: Settings, engines: Engines) -> SoundDevice:
         raise ServiceError(str(error)) from error
 
 
-def _address(settings: Settings) -> Path | int:
+def _address(settings: Settings) -> str | int:
     """The socket's path or descriptor, looked at before an engine is bothered. Raises `ServiceError`."""
     if settings.fd is not None:
         if settings.socket_path is not None:
@@ -109,14 +107,17 @@ def _address(settings: Settings) -> Path | int:
         return _descriptor(settings.fd)
     if not settings.socket_path:
         raise ConfigError("no socket: give --socket-path PATH, --fd N, or socket-path in the configuration")
-    path = Path(settings.socket_path)
+    path = settings.socket_path
     length = len(os.fsencode(path))
     if length > _PATH_BYTES:
-        raise ServiceError(f"socket path of {length} bytes: a Unix socket's has at most {_PATH_BYTES}; choose a shorter one")
-    if not path.parent.is_dir():
-        raise ServiceError(f"cannot make {path}: there is no directory {path.parent}; create it first")
+        raise ServiceError(
+            f"socket path of {length} bytes: a Unix socket's has at most {_PATH_BYTES}; choose a shorter one"
+        )
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise ServiceError(f"cannot make {path}: there is no directory {directory}; create it first")
     try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise ServiceError(f"cannot make {path}: it exists and is no socket; remove it or choose another path")
     except FileNotFoundError:
         pass
@@ -132,13 +133,15 @@ def _descriptor(fd: int) -> int:
         raise ServiceError(f"--fd {fd}: not an open descriptor; pass a socket to this process") from None
     if not stat.S_ISSOCK(mode):
         raise ServiceError(f"--fd {fd}: not a socket; a listening or a connected Unix socket is needed")
+    import socket
+
     with socket.socket(fileno=os.dup(fd)) as found:
         if found.family != socket.AF_UNIX or found.type != socket.SOCK_STREAM:
             raise ServiceError(f"--fd {fd}: not a Unix stream socket; a listening or a connected one is needed")
     return fd
 
 
-def _listen(server: DeviceServer, address: Path | int) -> None:
+def _listen(server: DeviceServer, address: str | int) -> None:
     try:
         server.listen(address)
     except OSError as error:
