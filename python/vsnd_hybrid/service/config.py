@@ -6,8 +6,8 @@ The device's own view of this is `vsnd_hybrid.device.config`; nothing here knows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.options import BackendSpec
@@ -21,8 +21,7 @@ LOG_LEVELS = ("error", "warning", "info", "debug")
 AUTO = BackendSpec("auto")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamSettings:
+class StreamSettings(NamedTuple):
     """One stream. What is empty or None is the engine's choice."""
 
     direction: Literal["output", "input"]
@@ -36,11 +35,10 @@ class StreamSettings:
     rates: tuple[int, ...] = ()
     #: Smallest and largest number of channels.
     channels: tuple[int, int] | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """A daemon's settings; None is "not said"."""
 
     socket_path: str | None = None
@@ -59,8 +57,7 @@ class Settings:
         if file.streams and (self.outputs is not None or self.inputs is not None):
             raise ConfigError("--outputs and --inputs count streams that the configuration describes; leave them out")
         socket_path = file.socket_path if self.fd is None else None
-        return replace(
-            self,
+        return self._replace(
             socket_path=self.socket_path or socket_path,
             backend=self.backend or file.backend,
             outputs=file.outputs if self.outputs is None else self.outputs,

@@ -11,7 +11,7 @@ import sys
 
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import Backend, BackendError, Direction
-from vsnd_hybrid.device import DeviceConfig, DeviceConfigError, SoundDevice, StreamConfig
+from vsnd_hybrid.device import Controls, DeviceConfig, DeviceConfigError, SoundDevice, StreamConfig
 from vsnd_hybrid.loop import Loop
 from vsnd_hybrid.service.config import AUTO, Settings
 from vsnd_hybrid.service.errors import ConfigError, ServiceError
@@ -19,6 +19,8 @@ from vsnd_hybrid.vhost import DeviceServer, ending_on_signals
 
 #: What fits into a Unix socket's address on Linux, less the terminating zero.
 _PATH_BYTES = 107
+#: So long the end waits for engines that are busy: the daemon ends within 200 ms.
+_CLOSE_S = 0.1
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
 
@@ -36,8 +38,7 @@ def serve(settings: Settings) -> None:
     loop = Loop()
     try:
         with ending_on_signals(loop.stop):
-            device = _device(settings, engines)
-            server = DeviceServer(device, loop, ended=loop.stop)
+            server = DeviceServer(_device(settings, engines), loop, ended=loop.stop)
             try:
                 _listen(server, address)
                 # What start-up made lives as long as the daemon: the collector need not walk it while audio plays.
@@ -45,17 +46,17 @@ def serve(settings: Settings) -> None:
                 loop.run()
             finally:
                 server.close()
-                device.close()
     finally:
         engines.close()
         loop.close()
 
 
 class Engines:
-    """The backends in use: one for each set of options."""
+    """The backends in use, one for each set of options, and their control threads."""
 
     def __init__(self) -> None:
         self._made: dict[str, Backend] = {}
+        self.controls = Controls()
 
     def config(self, settings: Settings) -> DeviceConfig:
         """What the settings say, with an engine for each stream. Raises `ConfigError`, `ServiceError`."""
@@ -64,10 +65,7 @@ class Engines:
         for stream in settings.all_streams():
             spec = str(stream.backend or default)
             if spec not in self._made:
-                try:
-                    self._made[spec] = registry.create(spec)
-                except BackendError as error:
-                    raise ServiceError(str(error)) from error
+                self._made[spec] = self._make(spec)
             streams.append(
                 StreamConfig(
                     direction=Direction[stream.direction.upper()],
@@ -83,20 +81,26 @@ class Engines:
         return DeviceConfig(streams=tuple(streams))
 
     def close(self) -> None:
-        """Leave the engines."""
-        for backend in self._made.values():
-            backend.close()
-        self._made.clear()
+        """Leave the engines; one that hangs is left behind."""
+        self.controls.close(_CLOSE_S)
+
+    def _make(self, spec: str) -> Backend:
+        try:
+            backend = registry.create(spec)
+        except BackendError as error:
+            raise ServiceError(str(error)) from error
+        self.controls.of(backend)
+        return backend
 
 
 def _device(settings: Settings, engines: Engines) -> SoundDevice:
     config = engines.config(settings)
     try:
-        return SoundDevice(config)
+        return SoundDevice(config, controls=engines.controls)
     except DeviceConfigError as error:
         raise ConfigError(str(error)) from error
-    except BackendError as error:
-        raise ServiceError(str(error)) from error
+    except (BackendError, TimeoutError) as error:
+        raise ServiceError(f"an engine does not tell what it can do: {error}") from error
 
 
 def _address(settings: Settings) -> str | int:
