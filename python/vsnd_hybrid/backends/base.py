@@ -94,8 +94,6 @@ class EngineEvent(Enum):
     FAILED = "failed"  # this stream is dead: detail says why
 
 
-
-
 class EventSink(ABC):
     """Where an engine's stream posts what happens to it."""
 
@@ -106,6 +104,10 @@ class EventSink(ABC):
 
 class EngineStream(ABC):
     """A stream of the engine, connected to one `PcmPort`. Made inactive by `Backend.open`."""
+
+    #: Nobody moves audio through the port: at PREPARE the device calls `PcmStream.discard` in place of
+    #: `PcmStream.accept`, so that every message is answered at once. Fixed once `Backend.open` returned.
+    discards: bool = False
 
     @abstractmethod
     def start(self) -> None:
