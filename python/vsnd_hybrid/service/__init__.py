@@ -1,0 +1,1 @@
+"""One daemon: its configuration, its socket, its life. What the device decides is in `device`, audio in `backends`."""

@@ -1,0 +1,82 @@
+"""What a daemon was asked to be: by its command line, by a file (`toml` reads it), or by default.
+
+The device's own view of this is `vsnd_hybrid.device.config`; nothing here knows of virtio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from vsnd_hybrid.backends.options import BackendSpec
+from vsnd_hybrid.service.errors import ConfigError
+
+#: Streams of one device, each way. A stream costs the guest a PCM device.
+MAX_STREAMS = 32
+LOG_LEVELS = ("error", "warning", "info", "debug")
+
+
+AUTO = BackendSpec("auto")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """One stream. What is empty or None is the engine's choice."""
+
+    direction: Literal["output", "input"]
+    #: None: the daemon's.
+    backend: BackendSpec | None = None
+    #: The engine's name of a device.
+    target: str = ""
+    #: How the engine's user interfaces show the stream.
+    name: str = ""
+    formats: tuple[str, ...] = ()
+    rates: tuple[int, ...] = ()
+    #: Smallest and largest number of channels.
+    channels: tuple[int, int] | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A daemon's settings; None is "not said"."""
+
+    socket_path: str | None = None
+    fd: int | None = None
+    backend: BackendSpec | None = None
+    outputs: int | None = None
+    inputs: int | None = None
+    log_level: str | None = None
+    streams: tuple[StreamSettings, ...] = ()
+
+    def over(self, file: Settings) -> Settings:
+        """These settings, and what they do not say as `file` says it.
+
+        Raises `ConfigError` if `outputs` or `inputs` are given over streams that the file describes.
+        """
+        if file.streams and (self.outputs is not None or self.inputs is not None):
+            raise ConfigError("--outputs and --inputs count streams that the configuration describes; leave them out")
+        socket_path = file.socket_path if self.fd is None else None
+        return replace(
+            self,
+            socket_path=self.socket_path or socket_path,
+            backend=self.backend or file.backend,
+            outputs=file.outputs if self.outputs is None else self.outputs,
+            inputs=file.inputs if self.inputs is None else self.inputs,
+            log_level=self.log_level or file.log_level,
+            streams=file.streams,
+        )
+
+    def all_streams(self) -> tuple[StreamSettings, ...]:
+        """Every stream, those that are only counted included; by default one each way. Outputs come first.
+
+        Raises `ConfigError` if there is none.
+        """
+        if self.streams:
+            return self.streams
+        outputs = 1 if self.outputs is None else self.outputs
+        inputs = 1 if self.inputs is None else self.inputs
+        if outputs + inputs == 0:
+            raise ConfigError("no streams: outputs and inputs are both 0; at least one stream is needed")
+        return (StreamSettings(direction="output"),) * outputs + (StreamSettings(direction="input"),) * inputs

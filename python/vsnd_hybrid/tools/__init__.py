@@ -1,0 +1,1 @@
+"""What stands beside the daemon: one module (or package) a subcommand."""

@@ -1,0 +1,276 @@
+//! Streams that no engine paces are paced by the clock: one thread for all of them, no drift.
+//!
+//! Each moves a period each period, counted from its start. What cannot be caught up (the thread was late by more than the
+//! guest's buffer) is skipped, not taken for an underrun.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::stream::Stream;
+use crate::vhost::{Caller, lock};
+
+/// What a tap keeps if nobody takes it.
+const TAP_MAX: usize = 64 << 20;
+
+/// Counters.
+#[derive(Debug, Default)]
+pub struct ClockStats {
+    pub ticks: AtomicU64,
+    pub bytes: AtomicU64,
+    /// Wake-ups more than a period late.
+    pub late: AtomicU64,
+    /// Bytes of a tap that nobody took.
+    pub dropped: AtomicU64,
+}
+
+struct Run {
+    /// When frame 0 was.
+    origin: Instant,
+    moved_frames: u64,
+    next: Instant,
+}
+
+struct Inner {
+    run: Option<Run>,
+    closed: bool,
+    scratch: Vec<u8>,
+    tap: VecDeque<u8>,
+}
+
+/// One paced stream.
+pub struct ClockPort {
+    stream: Arc<Stream>,
+    tapped: bool,
+    pub stats: ClockStats,
+    inner: Mutex<Inner>,
+    /// The tap was filled (playback) or emptied (capture), or the port was closed.
+    changed: Condvar,
+}
+
+/// The thread's list, and how it is woken.
+struct Clock {
+    ports: Mutex<Ports>,
+    wake: Condvar,
+}
+
+struct Ports {
+    list: Vec<Arc<ClockPort>>,
+    thread: bool,
+}
+
+static CLOCK: Clock = Clock {
+    ports: Mutex::new(Ports {
+        list: Vec::new(),
+        thread: false,
+    }),
+    wake: Condvar::new(),
+};
+
+fn frames_to_time(frames: u64, rate: u32) -> Duration {
+    let (rate, frames) = (u64::from(rate.max(1)), frames);
+    Duration::from_secs(frames / rate) + Duration::from_nanos(frames % rate * 1_000_000_000 / rate)
+}
+
+fn time_to_frames(t: Duration, rate: u32) -> u64 {
+    (t.as_nanos() * u128::from(rate) / 1_000_000_000) as u64
+}
+
+impl ClockPort {
+    /// A port that does not tick yet. `tapped`: keep what is played, or record what is fed.
+    pub fn new(stream: Arc<Stream>, tapped: bool) -> Arc<Self> {
+        Arc::new(ClockPort {
+            stream,
+            tapped,
+            stats: ClockStats::default(),
+            inner: Mutex::new(Inner {
+                run: None,
+                closed: false,
+                scratch: Vec::new(),
+                tap: VecDeque::new(),
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Begin to move a period each period.
+    pub fn start(self: &Arc<Self>) {
+        let now = Instant::now();
+        {
+            let mut i = lock(&self.inner);
+            if i.closed || i.run.is_some() {
+                return;
+            }
+            i.scratch.reserve(self.stream.buffer_bytes());
+            let period = self.period_frames();
+            i.run = Some(Run {
+                origin: now,
+                moved_frames: 0,
+                next: now + frames_to_time(period, self.stream.rate()),
+            });
+        }
+        let mut ports = lock(&CLOCK.ports);
+        if !ports.list.iter().any(|p| Arc::ptr_eq(p, self)) {
+            ports.list.push(self.clone());
+        }
+        if !std::mem::replace(&mut ports.thread, true) {
+            let made = std::thread::Builder::new()
+                .name("vsnd-clock".into())
+                .spawn(run);
+            ports.thread = made.is_ok();
+        }
+        CLOCK.wake.notify_all();
+    }
+
+    /// Pause. When it returns the thread touches the stream no more.
+    pub fn stop(self: &Arc<Self>) {
+        lock(&self.inner).run = None;
+        lock(&CLOCK.ports).list.retain(|p| !Arc::ptr_eq(p, self));
+        CLOCK.wake.notify_all();
+    }
+
+    /// Stop for good; `take` returns what is left, then None. Idempotent.
+    pub fn close(self: &Arc<Self>) {
+        self.stop();
+        lock(&self.inner).closed = true;
+        self.changed.notify_all();
+    }
+
+    fn period_frames(&self) -> u64 {
+        (self.stream.period_bytes() / self.stream.frame_bytes()).max(1) as u64
+    }
+
+    /// Playback: what was consumed since the last call; empty at the time limit; None when closed and empty.
+    pub fn take(&self, timeout: Option<Duration>) -> Option<Vec<u8>> {
+        let until = timeout.map(|t| Instant::now() + t);
+        let mut i = lock(&self.inner);
+        while i.tap.is_empty() {
+            if i.closed {
+                return None;
+            }
+            let left = until.map_or(Duration::MAX, |u| {
+                u.saturating_duration_since(Instant::now())
+            });
+            if left.is_zero() {
+                return Some(Vec::new());
+            }
+            i = self.wait(i, left);
+        }
+        Some(Vec::from(std::mem::take(&mut i.tap)))
+    }
+
+    /// Capture: queue what is recorded next, two seconds at most. Returns the bytes taken.
+    pub fn feed(&self, data: &[u8], timeout: Option<Duration>) -> usize {
+        let until = timeout.map(|t| Instant::now() + t);
+        let limit = 2 * self.stream.rate() as usize * self.stream.frame_bytes();
+        let mut i = lock(&self.inner);
+        let mut taken = 0;
+        loop {
+            if i.closed {
+                return taken;
+            }
+            let n = limit.saturating_sub(i.tap.len()).min(data.len() - taken);
+            i.tap.extend(&data[taken..taken + n]);
+            taken += n;
+            let left = until.map_or(Duration::MAX, |u| {
+                u.saturating_duration_since(Instant::now())
+            });
+            if taken == data.len() || left.is_zero() {
+                return taken;
+            }
+            i = self.wait(i, left);
+        }
+    }
+
+    fn wait<'a>(
+        &self,
+        guard: std::sync::MutexGuard<'a, Inner>,
+        left: Duration,
+    ) -> std::sync::MutexGuard<'a, Inner> {
+        self.changed
+            .wait_timeout(guard, left.min(Duration::from_secs(3600)))
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .0
+    }
+
+    /// Move what is due. Returns when to come again; None if it does not run.
+    fn tick(&self, now: Instant) -> Option<Instant> {
+        let mut guard = lock(&self.inner);
+        let Inner {
+            run, scratch, tap, ..
+        } = &mut *guard;
+        let run = run.as_mut()?;
+        if now < run.next {
+            return Some(run.next);
+        }
+        let (rate, frame) = (self.stream.rate(), self.stream.frame_bytes());
+        let period = self.period_frames();
+        let buffer = (self.stream.buffer_bytes() / frame) as u64;
+        // Not the whole guest buffer at once: see `Stream::complete`.
+        let most = buffer.saturating_sub(period).max(period);
+        let mut due = time_to_frames(now.saturating_duration_since(run.origin), rate)
+            .saturating_sub(run.moved_frames);
+        if due >= 2 * period {
+            self.stats.late.fetch_add(1, Relaxed);
+        }
+        if due > most {
+            run.origin += frames_to_time(due - most, rate);
+            due = most;
+        }
+        let n = due as usize * frame;
+        scratch.clear();
+        scratch.resize(n, self.stream.silence());
+        if self.stream.capture {
+            if self.tapped {
+                let got = n.min(tap.len());
+                for (to, from) in scratch.iter_mut().zip(tap.drain(..got)) {
+                    *to = from;
+                }
+            }
+            self.stream.push_as(scratch, 0, Caller::Worker);
+        } else {
+            // They were played while we slept: the last of them is heard now.
+            self.stream.pull_as(scratch, -(n as isize), Caller::Worker);
+            if self.tapped {
+                if tap.len() + n > TAP_MAX {
+                    self.stats.dropped.fetch_add(n as u64, Relaxed);
+                } else {
+                    tap.extend(&*scratch);
+                }
+            }
+        }
+        if self.tapped {
+            self.changed.notify_all();
+        }
+        self.stats.ticks.fetch_add(1, Relaxed);
+        self.stats.bytes.fetch_add(n as u64, Relaxed);
+        run.moved_frames += due;
+        run.next = run.origin + frames_to_time(run.moved_frames + period, rate);
+        Some(run.next)
+    }
+}
+
+/// The thread: sleeps until the earliest port is due, ends when there is none.
+fn run() {
+    let mut ports = lock(&CLOCK.ports);
+    while !ports.list.is_empty() {
+        let now = Instant::now();
+        let due = ports.list.clone();
+        drop(ports);
+        let next = due.iter().filter_map(|p| p.tick(now)).min();
+        drop(due);
+        ports = lock(&CLOCK.ports);
+        let left = next.map_or(Duration::ZERO, |n| {
+            n.saturating_duration_since(Instant::now())
+        });
+        if !left.is_zero() {
+            ports = CLOCK
+                .wake
+                .wait_timeout(ports, left)
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .0;
+        }
+    }
+    ports.thread = false;
+}

@@ -1,0 +1,175 @@
+//! From the I/O rings to the streams, by the stream id in each message; and what a ring's start and stop mean for them.
+
+use std::sync::{Arc, OnceLock};
+
+use super::message;
+use super::stream::Stream;
+use crate::error::{Error, Result};
+use crate::vhost::Caller;
+use crate::vhost::device::QueueHandler;
+use crate::vhost::events::{Event, EventQueue, MAX_BITS};
+use crate::vhost::ring::{BATCH, Ring, Scratch};
+
+/// An engine's pull is bounded even if the guest offers without end.
+const PULL_MAX: usize = 1024;
+
+/// Which queue carries what (virtio 1.3, 5.14.2).
+#[derive(Debug, Clone, Copy)]
+pub struct Queues {
+    pub control: usize,
+    pub playback: usize,
+    pub capture: usize,
+}
+
+impl Default for Queues {
+    fn default() -> Self {
+        Queues {
+            control: 0,
+            playback: 2,
+            capture: 3,
+        }
+    }
+}
+
+/// See the module text.
+pub struct Router {
+    queues: Queues,
+    streams: Vec<Arc<Stream>>,
+    events: OnceLock<Arc<EventQueue>>,
+}
+
+impl Router {
+    /// A router for these streams, of one device.
+    pub fn new(streams: Vec<Arc<Stream>>, queues: Queues) -> Result<Arc<Self>> {
+        for (i, s) in streams.iter().enumerate() {
+            if s.id as usize >= MAX_BITS || streams[..i].iter().any(|t| t.id == s.id) {
+                return Err(Error::Invalid(format!(
+                    "stream id {}: ids are unique and below {MAX_BITS}",
+                    s.id
+                )));
+            }
+        }
+        let router = Arc::new(Router {
+            queues,
+            streams,
+            events: OnceLock::new(),
+        });
+        if router.streams.iter().any(|s| !s.belongs_to(&router)) {
+            return Err(Error::Invalid(
+                "a stream belongs to another router already".into(),
+            ));
+        }
+        Ok(router)
+    }
+
+    /// Where to tell of xruns. Once: a router belongs to one device.
+    pub fn bind(&self, events: &Arc<EventQueue>) -> Result<()> {
+        self.events
+            .set(events.clone())
+            .map_err(|_| Error::Invalid("the router belongs to another server already".into()))
+    }
+
+    fn stream(&self, id: u32, capture: bool) -> Option<&Arc<Stream>> {
+        self.streams
+            .iter()
+            .find(|s| s.id == id && s.capture == capture)
+    }
+
+    fn of_ring<'a>(&'a self, ring: &'a Ring) -> impl Iterator<Item = &'a Arc<Stream>> {
+        let capture = ring.index == self.queues.capture;
+        let any = self.owns(ring.index);
+        self.streams
+            .iter()
+            .filter(move |s| any && s.capture == capture)
+    }
+
+    /// From a real-time thread.
+    pub(super) fn xrun(&self, stream: u32) {
+        if let Some(e) = self.events.get() {
+            e.xrun(stream);
+        }
+    }
+
+    /// Pop what is available and hand it on. Any thread that may wait.
+    pub fn drain(&self, ring: &Ring) {
+        if let Some(mut scratch) = ring.route(Caller::Worker) {
+            self.drain_routed(ring, &mut scratch, usize::MAX, Caller::Worker);
+        }
+    }
+
+    /// An engine's pull: as `drain`, but leave it to a worker that is at it already.
+    pub fn pull(&self, ring: &Ring) {
+        if let Some(mut scratch) = ring.route(Caller::RealTime) {
+            self.drain_routed(ring, &mut scratch, PULL_MAX, Caller::RealTime);
+        }
+    }
+
+    /// In small batches, so that the guest can work on one while we do the next.
+    fn drain_routed(&self, ring: &Ring, scratch: &mut Scratch, mut limit: usize, who: Caller) {
+        let capture = ring.index == self.queues.capture;
+        let Scratch { batch, done } = scratch;
+        while limit > 0 {
+            let n = ring.pop(batch, BATCH.min(limit), who).unwrap_or_else(|e| {
+                // Once a ring's life: it is broken now. The only allocation a callback can come to.
+                if let Some(events) = self.events.get() {
+                    let queue = ring.index as i64;
+                    let reason = e.to_string();
+                    events.offer(Event::Fault { queue, reason });
+                }
+                0
+            });
+            for c in batch.drain(..) {
+                match message::stream_of(ring, &c).and_then(|id| self.stream(id, capture)) {
+                    Some(s) => s.offer(ring, c, done),
+                    None => done.push(message::refuse(ring, &c)),
+                }
+            }
+            ring.complete(done, usize::MAX, who);
+            if n < BATCH {
+                break;
+            }
+            limit = limit.saturating_sub(n);
+        }
+    }
+}
+
+impl QueueHandler for Router {
+    fn owns(&self, queue: usize) -> bool {
+        queue == self.queues.playback || queue == self.queues.capture
+    }
+
+    fn started(&self, ring: &Arc<Ring>, fresh: bool, resumed: bool) {
+        if ring.index == self.queues.control && fresh {
+            // A driver that starts from zero knows no streams.
+            self.reset();
+        }
+        for s in self.of_ring(ring) {
+            s.attach(ring, resumed);
+        }
+    }
+
+    fn available(&self, ring: &Arc<Ring>) {
+        self.drain(ring);
+    }
+
+    fn stopping(&self, ring: &Arc<Ring>) {
+        let (mut held, mut heads) = (Vec::new(), Vec::new());
+        self.of_ring(ring).for_each(|s| s.held(&mut held));
+        let (base, end) = ring.rewind_to(&held);
+        self.of_ring(ring)
+            .for_each(|s| s.recall(base, end.wrapping_sub(base), &mut heads));
+        ring.take_back(base, &heads);
+    }
+
+    fn memory_replaced(&self) {
+        self.streams.iter().for_each(|s| s.barrier());
+    }
+
+    fn reset(&self) {
+        self.streams.iter().for_each(|s| s.reset(false));
+    }
+
+    fn disconnected(&self) {
+        self.streams.iter().for_each(|s| s.reset(true));
+    }
+}

@@ -1,0 +1,140 @@
+//! `Server`.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyIndexError, PyOSError};
+use pyo3::prelude::*;
+
+use super::event::Event;
+use super::memory::GuestMemory;
+use super::queue::Virtqueue;
+use super::stream::PcmRouter;
+use crate::vhost::device::{Device, QueueHandler, Spec};
+use crate::vhost::events::EventQueue;
+use crate::vhost::server::Server as Core;
+
+/// Serves one vhost-user device to one front end after the other.
+#[pyclass(frozen, module = "vsnd_hybrid._core")]
+pub struct Server(Core);
+
+/// A path or a descriptor.
+#[derive(FromPyObject)]
+enum Socket {
+    Descriptor(RawFd),
+    Path(PathBuf),
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    #[pyo3(signature = (*, queues, config = None, features = 0, device_owned = vec![], router = None))]
+    fn new(
+        py: Python<'_>,
+        queues: usize,
+        config: Option<PyBuffer<u8>>,
+        features: u64,
+        device_owned: Vec<usize>,
+        router: Option<&PcmRouter>,
+    ) -> PyResult<Self> {
+        let config = config.map_or(Ok(Vec::new()), |c| c.to_vec(py))?;
+        let events = Arc::new(EventQueue::new()?);
+        let spec = Spec {
+            queues,
+            features,
+            config,
+            device_owned,
+        };
+        let handler = router.map(|r| r.0.clone() as Arc<dyn QueueHandler>);
+        let device = Device::new(spec, events.clone(), handler)?;
+        if let Some(r) = router
+            && let Err(e) = r.0.bind(&events)
+        {
+            py.detach(|| device.close());
+            return Err(e.into());
+        }
+        Ok(Server(Core::new(device)?))
+    }
+
+    #[pyo3(signature = (socket, *, mode = 0o600))]
+    fn listen(&self, py: Python<'_>, socket: Socket, mode: u32) -> PyResult<()> {
+        let r = py.detach(|| match &socket {
+            Socket::Descriptor(fd) => self.0.listen_fd(*fd),
+            Socket::Path(path) => self.0.listen(path, mode),
+        });
+        // With the path, as Python's own calls have it.
+        r.map_err(|e| match (e.raw_os_error(), socket) {
+            (Some(code), Socket::Path(path)) => {
+                let text = e.to_string();
+                let text = text
+                    .split(" (os error")
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
+                PyOSError::new_err((code, text, path))
+            }
+            _ => e.into(),
+        })
+    }
+
+    fn fileno(&self) -> RawFd {
+        self.0.device().events.as_raw_fd()
+    }
+
+    #[pyo3(signature = (max_events = 64))]
+    fn poll(&self, max_events: usize) -> Vec<Event> {
+        let events = self.0.device().events.take(max_events);
+        events.into_iter().map(Event::from).collect()
+    }
+
+    fn queue(&self, index: usize) -> PyResult<Virtqueue> {
+        let ring = self.0.device().rings().get(index).cloned();
+        ring.map(Virtqueue).ok_or_else(|| {
+            PyIndexError::new_err(format!(
+                "no queue {index}: there are {}",
+                self.0.device().rings().len()
+            ))
+        })
+    }
+
+    fn set_config(&self, py: Python<'_>, config: PyBuffer<u8>) -> PyResult<()> {
+        self.0.device().set_config(config.to_vec(py)?);
+        Ok(())
+    }
+
+    #[getter]
+    fn memory(&self) -> GuestMemory {
+        GuestMemory(self.0.device().clone())
+    }
+
+    #[getter]
+    fn connected(&self) -> bool {
+        self.0.is_connected()
+    }
+
+    #[getter]
+    fn serving(&self) -> bool {
+        self.0.is_serving()
+    }
+
+    #[getter]
+    fn stats(&self) -> BTreeMap<&'static str, u64> {
+        let d = self.0.device();
+        [
+            ("connections", d.stats.connections.load(Relaxed)),
+            ("connected", u64::from(self.0.is_connected())),
+            ("events_pending", d.events.len() as u64),
+            ("memory_updates", d.stats.memory_updates.load(Relaxed)),
+            ("messages", d.stats.messages.load(Relaxed)),
+        ]
+        .into()
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.0.close());
+    }
+}

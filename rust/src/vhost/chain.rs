@@ -1,0 +1,187 @@
+//! A chain's descriptors, read from guest memory once, with cursor-free copies.
+//!
+//! Only guest addresses are kept, never host pointers or a memory guard, so a replaced memory table is honoured
+//! and old mappings are not pinned.
+
+use smallvec::SmallVec;
+use virtio_queue::DescriptorChain;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::{Caller, Mem};
+
+/// A longer chain is malformed.
+const MAX_DESCRIPTORS: usize = 1024;
+/// Pieces of one direction kept without allocating: a header and 64 KiB of 4-KiB pages.
+const INLINE: usize = 18;
+
+/// The driver gave an address outside of its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadAddress;
+
+/// One direction of a chain as (address, length) pairs.
+#[derive(Debug, Default, Clone)]
+pub struct Segments {
+    list: SmallVec<[(u64, u32); INLINE]>,
+    len: usize,
+}
+
+impl Segments {
+    /// Add one piece at the end.
+    pub fn push(&mut self, addr: u64, len: u32) {
+        if len > 0 {
+            self.list.push((addr, len));
+            self.len += len as usize;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.list.len() == INLINE
+    }
+
+    /// Total bytes. Cannot overflow: `MAX_DESCRIPTORS` pieces of 32 bits.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The pieces.
+    pub fn pieces(&self) -> &[(u64, u32)] {
+        &self.list
+    }
+
+    /// Call `f(address, range of the caller's buffer)` for each piece of `offset..offset + n`.
+    fn each(
+        &self,
+        offset: usize,
+        n: usize,
+        mut f: impl FnMut(GuestAddress, std::ops::Range<usize>) -> Result<(), BadAddress>,
+    ) -> Result<(), BadAddress> {
+        let (mut skip, mut done) = (offset, 0);
+        for &(addr, len) in &self.list {
+            let len = len as usize;
+            if skip >= len {
+                skip -= len;
+                continue;
+            }
+            let take = (len - skip).min(n - done);
+            if take == 0 {
+                break;
+            }
+            let at = addr.checked_add(skip as u64).ok_or(BadAddress)?;
+            f(GuestAddress(at), done..done + take)?;
+            done += take;
+            skip = 0;
+        }
+        if done == n { Ok(()) } else { Err(BadAddress) }
+    }
+
+    /// Fill `dst` from byte `offset` on.
+    pub fn read(&self, mem: &Mem, offset: usize, dst: &mut [u8]) -> Result<(), BadAddress> {
+        let n = dst.len();
+        self.each(offset, n, |a, r| {
+            mem.read_slice(&mut dst[r], a).map_err(|_| BadAddress)
+        })
+    }
+
+    /// Write all of `src` at byte `offset`.
+    pub fn write(&self, mem: &Mem, offset: usize, src: &[u8]) -> Result<(), BadAddress> {
+        self.each(offset, src.len(), |a, r| {
+            mem.write_slice(&src[r], a).map_err(|_| BadAddress)
+        })
+    }
+
+    /// Write `n` times `byte` at byte `offset`.
+    pub fn fill(&self, mem: &Mem, offset: usize, n: usize, byte: u8) -> Result<(), BadAddress> {
+        let block = [byte; 512];
+        let mut at = 0;
+        while at < n {
+            let take = (n - at).min(block.len());
+            self.write(mem, offset + at, &block[..take])?;
+            at += take;
+        }
+        Ok(())
+    }
+}
+
+/// What the device keeps of a popped chain.
+#[derive(Debug)]
+pub struct Chain {
+    /// Descriptor index to give back.
+    pub head: u16,
+    /// Where in the available ring it was.
+    pub at: u16,
+    /// The ring's generation that it belongs to.
+    pub generation: u32,
+    /// Device-readable part.
+    pub readable: Segments,
+    /// Device-writable part.
+    pub writable: Segments,
+    /// The table was cut short, looped, or mixed directions.
+    pub malformed: bool,
+}
+
+impl Chain {
+    /// Walk a chain. `DescriptorChain` ends silently on any fault, hence the check of NEXT.
+    /// None: it has too many pieces for a caller that must not allocate.
+    pub fn walk(
+        chain: DescriptorChain<&Mem>,
+        at: u16,
+        generation: u32,
+        who: Caller,
+    ) -> Option<Self> {
+        let head = chain.head_index();
+        let (mut readable, mut writable) = (Segments::default(), Segments::default());
+        let (mut open, mut malformed) = (true, false);
+        // An indirect table may have 65535 entries; the time spent under locks is bounded.
+        for (n, d) in chain.enumerate() {
+            open = d.has_next() || n == MAX_DESCRIPTORS;
+            if n == MAX_DESCRIPTORS {
+                break;
+            }
+            let write = d.is_write_only();
+            malformed |= !write && !writable.is_empty();
+            let part = if write { &mut writable } else { &mut readable };
+            if who == Caller::RealTime && part.is_full() {
+                return None;
+            }
+            part.push(d.addr().0, d.len());
+        }
+        Some(Chain {
+            head,
+            at,
+            generation,
+            readable,
+            writable,
+            malformed: malformed | open,
+        })
+    }
+}
+
+/// A chain to give back.
+#[derive(Debug, Clone, Copy)]
+pub struct Done {
+    /// Its head.
+    pub head: u16,
+    /// Its ring's generation.
+    pub generation: u32,
+    /// Bytes written.
+    pub len: u32,
+    /// Bytes of payload it carried, for callers that pace completions.
+    pub payload: u32,
+}
+
+impl Chain {
+    /// To give this chain back with `len` bytes written.
+    pub fn done(&self, len: usize, payload: usize) -> Done {
+        Done {
+            head: self.head,
+            generation: self.generation,
+            len: len as u32,
+            payload: payload as u32,
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The device: its rings and their workers, ring start and stop, and who consumes what.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::Duration;
+
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic};
+
+use super::events::{Event, EventQueue, MAX_BITS};
+use super::ring::Ring;
+use super::worker::Worker;
+use super::{Mem, MemHandle, lock};
+use crate::error::{Error, Result};
+
+/// How long a stop waits for chains that are in somebody's hands.
+const STOP_WAIT: Duration = Duration::from_secs(1);
+
+/// A native consumer of some of a device's queues. Its methods are called on the connection thread, `available` on the
+/// worker's; they must not panic.
+pub trait QueueHandler: Send + Sync {
+    /// Does it pop this queue's chains? The others are told to the loop outside.
+    fn owns(&self, queue: usize) -> bool;
+    /// Any ring has opened. `fresh`: a new driver's. `resumed`: it goes on where it was stopped.
+    fn started(&self, ring: &Arc<Ring>, fresh: bool, resumed: bool);
+    /// An owned ring may have chains.
+    fn available(&self, ring: &Arc<Ring>);
+    /// An owned ring was closed: give back, or take back, every chain of it.
+    fn stopping(&self, ring: &Arc<Ring>);
+    /// The memory map was replaced: return when nobody uses the old one.
+    fn memory_replaced(&self);
+    /// The device starts from its initial state; every ring is stopped.
+    fn reset(&self);
+    /// The front end is gone: forget every chain, write nothing.
+    fn disconnected(&self);
+}
+
+/// What a device is.
+#[derive(Debug, Clone, Default)]
+pub struct Spec {
+    /// Number of queues.
+    pub queues: usize,
+    /// Device feature bits.
+    pub features: u64,
+    /// Configuration space.
+    pub config: Vec<u8>,
+    /// Queues whose buffers wait for the device.
+    pub device_owned: Vec<usize>,
+}
+
+/// Counters of a device's life.
+#[derive(Debug, Default)]
+pub struct DeviceStats {
+    pub connections: AtomicU64,
+    pub messages: AtomicU64,
+    pub memory_updates: AtomicU64,
+}
+
+/// See the module text. It outlives connections.
+pub struct Device {
+    pub events: Arc<EventQueue>,
+    pub stats: DeviceStats,
+    pub features: u64,
+    config: RwLock<Vec<u8>>,
+    device_owned: Vec<usize>,
+    handler: Option<Arc<dyn QueueHandler>>,
+    rings: Vec<Arc<Ring>>,
+    mem: MemHandle,
+    /// The map in use, kept so that no callback is the one that frees it.
+    pinned: Mutex<Option<Arc<Mem>>>,
+    workers: OnceLock<[Arc<Worker>; 2]>,
+}
+
+impl Device {
+    /// A device without a front end; its workers wait.
+    pub fn new(
+        spec: Spec,
+        events: Arc<EventQueue>,
+        handler: Option<Arc<dyn QueueHandler>>,
+    ) -> Result<Arc<Self>> {
+        if !(1..=MAX_BITS).contains(&spec.queues) {
+            return Err(Error::Invalid(format!(
+                "a device has 1 to {MAX_BITS} queues, not {}",
+                spec.queues
+            )));
+        }
+        let owned = (spec.queues..=MAX_BITS).find(|&q| handler.as_ref().is_some_and(|h| h.owns(q)));
+        if let Some(q) = owned.or(spec
+            .device_owned
+            .iter()
+            .copied()
+            .find(|&q| q >= spec.queues))
+        {
+            return Err(Error::Invalid(format!(
+                "queue {q} is not there: the device has {}",
+                spec.queues
+            )));
+        }
+        let mem: MemHandle = GuestMemoryAtomic::new(Mem::new());
+        let device = Arc::new(Device {
+            events,
+            stats: DeviceStats::default(),
+            features: spec.features,
+            config: RwLock::new(spec.config),
+            device_owned: spec.device_owned,
+            handler,
+            rings: (0..spec.queues)
+                .map(|i| Arc::new(Ring::new(i, mem.clone())))
+                .collect(),
+            mem,
+            pinned: Mutex::default(),
+            workers: OnceLock::new(),
+        });
+        // One worker for what the loop outside handles, one for what is handled natively: neither holds up the other.
+        let spawn = |name| {
+            let weak = Arc::downgrade(&device);
+            Worker::spawn(name, move |index, kick| {
+                if let Some(d) = weak.upgrade() {
+                    d.kicked(index, kick);
+                }
+            })
+            .map(Arc::new)
+        };
+        let workers = [spawn("vsnd-kick")?, spawn("vsnd-io")?];
+        for ring in &device.rings {
+            ring.set_worker(&workers[usize::from(device.handled(ring.index))]);
+        }
+        let _ = device.workers.set(workers);
+        Ok(device)
+    }
+
+    fn handled(&self, queue: usize) -> bool {
+        self.handler.as_ref().is_some_and(|h| h.owns(queue))
+    }
+
+    fn worker(&self, queue: usize) -> Option<&Arc<Worker>> {
+        self.workers
+            .get()
+            .map(|w| &w[usize::from(self.handled(queue))])
+    }
+
+    /// All queues.
+    pub fn rings(&self) -> &[Arc<Ring>] {
+        &self.rings
+    }
+
+    /// The handle to the guest's memory.
+    pub fn memory(&self) -> &MemHandle {
+        &self.mem
+    }
+
+    /// A part of the configuration space; zeros beyond its end.
+    pub fn config(&self, offset: u32, size: u32) -> Vec<u8> {
+        let c = self
+            .config
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        (0..size as usize)
+            .map(|i| c.get(offset as usize + i).copied().unwrap_or(0))
+            .collect()
+    }
+
+    /// Replace the configuration space.
+    pub fn set_config(&self, config: Vec<u8>) {
+        *self
+            .config
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = config;
+    }
+
+    /// Put a new memory map in place; when this returns nobody uses the old one.
+    pub(super) fn replace_memory(&self, mem: Mem) {
+        self.mem
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .replace(mem);
+        let new = self.mem.memory().into_inner();
+        if let Some(h) = &self.handler {
+            h.memory_replaced();
+        }
+        drop(lock(&self.pinned).replace(new));
+        self.stats.memory_updates.fetch_add(1, Relaxed);
+    }
+
+    /// Start a ring that is configured. Ok if it runs already.
+    pub(super) fn start(
+        &self,
+        ring: &Arc<Ring>,
+        kick: &File,
+        base_said: Option<u16>,
+    ) -> Result<()> {
+        let stopped_at = ring.base();
+        if let Some(base) = base_said {
+            ring.set_base(base);
+        }
+        let fresh = base_said == Some(0);
+        if !ring.open(self.device_owned.contains(&ring.index))? {
+            return Ok(());
+        }
+        if let Some(h) = &self.handler {
+            h.started(ring, fresh, !fresh && ring.base() == stopped_at);
+        }
+        self.events.push(Event::Started {
+            queue: ring.index,
+            base: ring.base(),
+            fresh,
+        });
+        self.watch(ring, kick)?;
+        // Buffers may be there already, and no kick need come for them.
+        if !self.device_owned.contains(&ring.index) {
+            ring.nudge();
+        }
+        Ok(())
+    }
+
+    /// Wait for kicks of a ring.
+    pub(super) fn watch(&self, ring: &Ring, kick: &File) -> io::Result<()> {
+        self.worker(ring.index)
+            .map_or(Ok(()), |w| w.watch(ring.index, kick))
+    }
+
+    /// No more kicks from this descriptor.
+    pub(super) fn forget(&self, ring: &Ring, kick: &File) {
+        if let Some(w) = self.worker(ring.index) {
+            w.forget(kick);
+        }
+    }
+
+    /// Stop a ring. When it returns, nothing of it is in flight and nothing will be written.
+    pub(super) fn stop(&self, ring: &Arc<Ring>) {
+        if !ring.close() {
+            return;
+        }
+        self.events.push(Event::Stopping { queue: ring.index });
+        if let Some(h) = self.handler.as_ref().filter(|h| h.owns(ring.index)) {
+            h.stopping(ring);
+        }
+        let forced = ring.retire(STOP_WAIT, true);
+        self.events.push(Event::Stopped {
+            queue: ring.index,
+            forced,
+        });
+    }
+
+    /// Everything back to the initial state; the rings stay configured.
+    pub(super) fn reset(&self) {
+        for r in &self.rings {
+            self.stop(r);
+        }
+        if let Some(h) = &self.handler {
+            h.reset();
+        }
+        self.events.push(Event::Reset);
+    }
+
+    /// The front end is gone: forget everything, write nothing.
+    pub(super) fn disconnected(&self, reason: String) {
+        for r in &self.rings {
+            r.close();
+        }
+        if let Some(h) = &self.handler {
+            h.disconnected();
+        }
+        for r in &self.rings {
+            r.retire(Duration::ZERO, false);
+            r.set_call(None);
+            r.set_base(0);
+        }
+        self.replace_memory(Mem::new());
+        self.events.push(Event::Disconnected { reason });
+    }
+
+    /// On a worker thread.
+    fn kicked(&self, index: usize, kick: bool) {
+        let Some(ring) = self.rings.get(index) else {
+            return;
+        };
+        ring.stats.kicks.fetch_add(u64::from(kick), Relaxed);
+        if self.device_owned.contains(&index) {
+            return;
+        }
+        match &self.handler {
+            Some(h) if h.owns(index) => {
+                // A panic would end the worker for good, unseen.
+                if catch_unwind(AssertUnwindSafe(|| h.available(ring))).is_err() {
+                    self.events.offer(Event::Fault {
+                        queue: -1,
+                        reason: format!(
+                            "internal error on queue {index}: a panic, see standard error"
+                        ),
+                    });
+                }
+            }
+            _ => self.events.kicked(index),
+        }
+    }
+
+    /// End the workers. Idempotent.
+    pub fn close(&self) {
+        self.events.close();
+        for w in self.workers.get().into_iter().flatten() {
+            w.stop();
+        }
+    }
+}

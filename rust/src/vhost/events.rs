@@ -1,0 +1,243 @@
+//! What a loop outside learns, and how it is woken: a bounded queue of lifecycle events, and bits for what can
+//! happen any number of times. One eventfd.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::lock;
+
+/// Lifecycle events that wait at most; a front end that makes more waits for the loop outside.
+const MAX_PENDING: usize = 1024;
+/// Numbers a bit set can carry.
+pub const MAX_BITS: usize = 256;
+
+/// Things that happened. The meaning of each is told where Python sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Connected,
+    Disconnected {
+        reason: String,
+    },
+    Features {
+        features: u64,
+    },
+    Started {
+        queue: usize,
+        base: u16,
+        fresh: bool,
+    },
+    Stopping {
+        queue: usize,
+    },
+    Stopped {
+        queue: usize,
+        forced: u32,
+    },
+    ConfigWritten {
+        offset: u32,
+        data: Vec<u8>,
+    },
+    Reset,
+    Fault {
+        queue: i64,
+        reason: String,
+    },
+    Kicked {
+        queue: usize,
+    },
+    Xrun {
+        stream: u32,
+    },
+}
+
+/// Numbers from 0 to 255, added by threads that take no lock.
+#[derive(Default)]
+struct Bits([AtomicU64; MAX_BITS / 64]);
+
+impl Bits {
+    /// True if it was not in.
+    fn insert(&self, n: usize) -> bool {
+        let bit = 1 << (n % 64);
+        self.0[n / 64 % self.0.len()].fetch_or(bit, Ordering::AcqRel) & bit == 0
+    }
+
+    fn take(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(word, bits)| {
+            let bits = bits.swap(0, Ordering::AcqRel);
+            (0..64)
+                .filter(move |i| bits >> i & 1 == 1)
+                .map(move |i| word * 64 + i)
+        })
+    }
+}
+
+/// See the module text.
+pub struct EventQueue {
+    fd: EventFd,
+    pending: Mutex<VecDeque<Event>>,
+    room: Condvar,
+    closed: AtomicBool,
+    kicks: Bits,
+    xruns: Bits,
+}
+
+impl EventQueue {
+    /// An empty queue.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(EventQueue {
+            fd: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            pending: Mutex::default(),
+            room: Condvar::new(),
+            closed: AtomicBool::new(false),
+            kicks: Bits::default(),
+            xruns: Bits::default(),
+        })
+    }
+
+    fn wake(&self) {
+        let _ = self.fd.write(1);
+    }
+
+    /// From a thread that may wait (for the loop outside, when it is far behind).
+    pub fn push(&self, event: Event) {
+        let mut pending = lock(&self.pending);
+        while pending.len() >= MAX_PENDING && !self.closed.load(Ordering::Acquire) {
+            pending = self
+                .room
+                .wait_timeout(pending, Duration::from_millis(100))
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .0;
+        }
+        pending.push_back(event);
+        drop(pending);
+        self.wake();
+    }
+
+    /// As `push`, but dropped if the queue is full: for faults that a guest can cause at will.
+    pub fn offer(&self, event: Event) {
+        let mut pending = lock(&self.pending);
+        if pending.len() < MAX_PENDING {
+            pending.push_back(event);
+            drop(pending);
+            self.wake();
+        }
+    }
+
+    /// A queue may have chains. No lock, no allocation.
+    pub fn kicked(&self, queue: usize) {
+        if self.kicks.insert(queue) {
+            self.wake();
+        }
+    }
+
+    /// A stream had an under- or overrun. No lock, no allocation: for real-time threads.
+    pub fn xrun(&self, stream: u32) {
+        if self.xruns.insert(stream as usize) {
+            self.wake();
+        }
+    }
+
+    /// Take up to `max` events; the fd stays readable while any are left.
+    pub fn take(&self, max: usize) -> Vec<Event> {
+        // First, so that what comes meanwhile makes it readable again.
+        let _ = self.fd.read();
+        let mut pending = lock(&self.pending);
+        let n = pending.len().min(max);
+        let mut out: Vec<Event> = pending.drain(..n).collect();
+        self.room.notify_all();
+        if !pending.is_empty() {
+            self.wake();
+            return out;
+        }
+        drop(pending);
+        // Behind the lifecycle: a kick of an earlier life is harmless in a later one, not the other way round.
+        out.extend(self.kicks.take().map(|queue| Event::Kicked { queue }));
+        out.extend(self.xruns.take().map(|s| Event::Xrun { stream: s as u32 }));
+        out
+    }
+
+    /// How many lifecycle events wait.
+    pub fn len(&self) -> usize {
+        lock(&self.pending).len()
+    }
+
+    /// True if no lifecycle event waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Nobody will take events any more: whoever waits for room goes on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.room.notify_all();
+    }
+}
+
+impl AsRawFd for EventQueue {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readable(q: &EventQueue) -> bool {
+        let mut p = libc::pollfd {
+            fd: q.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one live, initialised pollfd.
+        unsafe { libc::poll(&mut p, 1, 0) == 1 }
+    }
+
+    #[test]
+    fn lifecycle_comes_before_kicks_and_kicks_are_told_once() {
+        let q = EventQueue::new().unwrap();
+        q.kicked(3);
+        q.kicked(3);
+        q.xrun(200);
+        q.push(Event::Connected);
+        assert!(readable(&q));
+        let got = q.take(64);
+        assert_eq!(
+            got,
+            [
+                Event::Connected,
+                Event::Kicked { queue: 3 },
+                Event::Xrun { stream: 200 }
+            ]
+        );
+        assert!(!readable(&q) && q.take(64).is_empty());
+    }
+
+    #[test]
+    fn the_fd_stays_readable_while_events_are_left() {
+        let q = EventQueue::new().unwrap();
+        (0..3).for_each(|_| q.push(Event::Reset));
+        q.kicked(0);
+        assert_eq!(q.take(2).len(), 2);
+        assert!(readable(&q));
+        assert_eq!(q.take(2), [Event::Reset, Event::Kicked { queue: 0 }]);
+        assert!(!readable(&q));
+    }
+
+    #[test]
+    fn faults_are_bounded() {
+        let q = EventQueue::new().unwrap();
+        for _ in 0..3 * MAX_PENDING {
+            q.offer(Event::Fault {
+                queue: 0,
+                reason: String::new(),
+            });
+        }
+        assert_eq!(q.len(), MAX_PENDING);
+    }
+}

@@ -1,0 +1,30 @@
+//! A vhost-user device server for any device: listener, connection, rings, chains, guest memory, events.
+//! Nothing here knows of sound or of Python.
+
+pub mod chain;
+pub mod connection;
+pub mod device;
+pub mod events;
+pub mod memory;
+pub mod ring;
+pub mod server;
+pub mod worker;
+
+/// Guest memory without a dirty log.
+pub type Mem = vm_memory::GuestMemoryMmap<()>;
+/// The shared, replaceable handle to it that the rust-vmm crates pass around.
+pub type MemHandle = vm_memory::GuestMemoryAtomic<Mem>;
+
+/// Take a lock even if a panic poisoned it: all guarded data stays structurally valid.
+pub fn lock<T>(m: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Who calls: a thread that may wait, or an engine's real-time callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// Waits for locks, may allocate.
+    Worker,
+    /// Tries locks, allocates nothing.
+    RealTime,
+}

@@ -1,0 +1,448 @@
+//! One virtqueue: pop, complete, take back, start and stop.
+//!
+//! While a ring is open its queue state and call fd live in `Book`, a mutex of our own that a real-time caller can
+//! *try*; the crate's vring (whose mutex cannot be tried) holds the configuration and gets the indices back when the
+//! ring stops.
+//!
+//! Lock order, outermost first: route -> (the consumer's own) -> book -> the vring's mutex.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use vhost_user_backend::{VringMutex, VringT};
+use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
+
+use super::chain::{Chain, Done};
+use super::worker::Worker;
+use super::{Caller, Mem, MemHandle, lock};
+use crate::error::{Error, Result};
+
+/// The largest a split ring can be; crosvm makes them this long.
+pub const MAX_SIZE: u16 = 32768;
+/// Chains of one ring in our hands at most; the rest stays in a larger ring for now.
+pub const IN_FLIGHT: usize = 1024;
+/// Chains popped at a time.
+pub const BATCH: usize = 16;
+
+#[derive(Debug)]
+struct Book {
+    /// Chains of an older generation are stale and never touch guest memory.
+    generation: u32,
+    open: bool,
+    broken: bool,
+    /// Engines that pull: while there is one, the guest is asked not to kick.
+    pullers: u32,
+    inflight: u32,
+    live: Vec<bool>,
+    queue: Queue,
+    call: Option<File>,
+}
+
+/// Counters; nobody takes a lock to read or to write them.
+#[derive(Debug, Default)]
+pub struct RingStats {
+    pub popped: AtomicU64,
+    pub completed: AtomicU64,
+    pub signals: AtomicU64,
+    pub kicks: AtomicU64,
+    pub forced: AtomicU64,
+}
+
+/// What popping needs; allocated once, owned by whoever holds the route.
+#[derive(Default)]
+pub struct Scratch {
+    pub batch: Vec<Chain>,
+    pub done: Vec<Done>,
+}
+
+/// See the module text.
+pub struct Ring {
+    pub index: usize,
+    pub stats: RingStats,
+    vring: VringMutex<MemHandle>,
+    mem: MemHandle,
+    worker: OnceLock<Arc<Worker>>,
+    route: Mutex<Scratch>,
+    book: Mutex<Book>,
+    idle: Condvar,
+    /// Where the available ring was, or will be, gone on with.
+    base: AtomicU16,
+}
+
+/// An eventfd write; the counter is all that is lost if it fails.
+fn poke(fd: Option<&File>) -> bool {
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: an open fd and 8 readable bytes.
+    fd.is_some_and(|f| unsafe { libc::write(f.as_raw_fd(), one.as_ptr().cast(), 8) == 8 })
+}
+
+impl Ring {
+    /// A ring that is not configured.
+    pub fn new(index: usize, mem: MemHandle) -> Self {
+        let queue = Queue::new(MAX_SIZE).expect("a power of two");
+        let vring = VringMutex::new(mem.clone(), MAX_SIZE).expect("a power of two");
+        let book = Book {
+            generation: 0,
+            open: false,
+            broken: false,
+            pullers: 0,
+            inflight: 0,
+            live: Vec::new(),
+            queue,
+            call: None,
+        };
+        Ring {
+            index,
+            stats: RingStats::default(),
+            vring,
+            mem,
+            worker: OnceLock::new(),
+            route: Mutex::default(),
+            book: Mutex::new(book),
+            idle: Condvar::new(),
+            base: AtomicU16::new(0),
+        }
+    }
+
+    pub(super) fn set_worker(&self, worker: &Arc<Worker>) {
+        let _ = self.worker.set(worker.clone());
+    }
+
+    /// Have the worker look at this ring. Any thread, no lock.
+    pub fn nudge(&self) {
+        if let Some(w) = self.worker.get() {
+            w.nudge(self.index);
+        }
+    }
+
+    /// The crate's vring: the configuration while the ring is stopped.
+    pub(super) fn vring(&self) -> &VringMutex<MemHandle> {
+        &self.vring
+    }
+
+    /// The current guest memory. Cheap (arc-swap load).
+    pub fn memory(&self) -> <GuestMemoryAtomic<Mem> as GuestAddressSpace>::T {
+        self.mem.memory()
+    }
+
+    /// Where the ring starts, or started.
+    pub fn base(&self) -> u16 {
+        self.base.load(Relaxed)
+    }
+
+    pub(super) fn set_base(&self, base: u16) {
+        self.base.store(base, Relaxed);
+    }
+
+    /// Entries; 0 while the ring is not open.
+    pub fn size(&self) -> u16 {
+        let b = lock(&self.book);
+        if b.open { b.queue.size() } else { 0 }
+    }
+
+    /// Open, and not broken by its driver.
+    pub fn is_running(&self) -> bool {
+        let b = lock(&self.book);
+        b.open && !b.broken
+    }
+
+    /// Chains popped and not given back.
+    pub fn in_flight(&self) -> u32 {
+        lock(&self.book).inflight
+    }
+
+    /// Completions before the call fd came would go unnoticed: signal once.
+    pub(super) fn set_call(&self, file: Option<File>) {
+        let mut b = lock(&self.book);
+        b.call = file;
+        if b.open {
+            poke(b.call.as_ref());
+        }
+    }
+
+    /// The right to pop and hand on. A real-time caller gets None if someone is at it, who does the work.
+    pub fn route(&self, who: Caller) -> Option<MutexGuard<'_, Scratch>> {
+        match who {
+            Caller::Worker => Some(lock(&self.route)),
+            Caller::RealTime => self.route.try_lock().ok(),
+        }
+    }
+
+    fn book(&self, who: Caller) -> Option<MutexGuard<'_, Book>> {
+        match who {
+            Caller::Worker => Some(lock(&self.book)),
+            Caller::RealTime => self.book.try_lock().ok(),
+        }
+    }
+
+    /// The ring may be popped from now on. Ok(false) if it already was open.
+    pub(super) fn open(&self, at_used: bool) -> Result<bool> {
+        let mut scratch = lock(&self.route);
+        let mut b = lock(&self.book);
+        if b.open {
+            return Ok(false);
+        }
+        let state = self.vring.get_ref().get_queue().state();
+        let impossible = |e: QueueError| Error::Invalid(format!("queue {}: {e}", self.index));
+        let mut queue = Queue::try_from(state).map_err(impossible)?;
+        let mem = self.mem.memory();
+        if !queue.is_valid(&*mem) {
+            return Err(Error::Invalid(format!(
+                "queue {}: its ring is outside of the guest's memory",
+                self.index
+            )));
+        }
+        let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
+        queue.set_next_used(used);
+        queue.set_next_avail(if at_used { used } else { self.base() });
+        b.live = vec![false; queue.size() as usize];
+        b.queue = queue;
+        scratch.batch.reserve(BATCH);
+        scratch.done.reserve(BATCH);
+        (b.broken, b.open, b.inflight) = (false, true, 0);
+        let _ = self.arm(&mut b);
+        Ok(true)
+    }
+
+    /// How many chains a consumer must have room for.
+    pub fn depth(&self) -> usize {
+        IN_FLIGHT.min(lock(&self.book).queue.size() as usize)
+    }
+
+    /// An engine begins or ends to pull. After the last one has ended the caller drains once.
+    pub fn pulled(&self, on: bool) {
+        let mut b = lock(&self.book);
+        b.pullers = if on {
+            b.pullers + 1
+        } else {
+            b.pullers.saturating_sub(1)
+        };
+        if b.open {
+            let _ = self.arm(&mut b);
+        }
+    }
+
+    /// Write avail_event or used.flags. True if more buffers turned up meanwhile.
+    fn arm(&self, b: &mut Book) -> std::result::Result<bool, QueueError> {
+        let mem = self.mem.memory();
+        if b.pullers == 0 {
+            return b.queue.enable_notification(&*mem);
+        }
+        if !b.queue.event_idx_enabled() {
+            b.queue.disable_notification(&*mem)?;
+            return Ok(false);
+        }
+        // Half the index space away: moved again on each pull, so never reached.
+        let at = b.queue.used_ring() + 4 + 8 * u64::from(b.queue.size());
+        let far = b.queue.next_avail().wrapping_add(0x8000);
+        mem.store(far.to_le(), GuestAddress(at), Relaxed)
+            .map_err(QueueError::GuestMemory)?;
+        Ok(false)
+    }
+
+    /// Take what is available, `max` chains at most, to the end of `out`. Whoever hands on what it pops holds `route`.
+    pub fn pop(&self, out: &mut Vec<Chain>, max: usize, who: Caller) -> Result<usize> {
+        let Some(mut b) = self.book(who) else {
+            return Ok(0);
+        };
+        if !b.open || b.broken {
+            return Ok(0);
+        }
+        let start = out.len();
+        let r = self.pop_locked(&mut b, out, start + max, who);
+        b.broken |= r.is_err();
+        let n = out.len() - start;
+        b.inflight += n as u32;
+        self.stats.popped.fetch_add(n as u64, Relaxed);
+        r.map(|()| n).map_err(|e| {
+            Error::Invalid(format!("queue {} is broken by its driver: {e}", self.index))
+        })
+    }
+
+    fn pop_locked(
+        &self,
+        b: &mut Book,
+        out: &mut Vec<Chain>,
+        end: usize,
+        who: Caller,
+    ) -> std::result::Result<(), QueueError> {
+        let mem = self.mem.memory();
+        let before = out.len();
+        loop {
+            if b.pullers == 0 {
+                b.queue.disable_notification(&*mem)?;
+            }
+            let (size, generation, mut at) = (b.queue.size(), b.generation, b.queue.next_avail());
+            let room = IN_FLIGHT.saturating_sub(b.inflight as usize);
+            let end = end.min(before + room);
+            let mut it = b.queue.iter(&*mem)?;
+            while out.len() < end {
+                let Some(chain) = it.next() else { break };
+                let head = chain.head_index();
+                // Out of the table, or offered again while we hold it: a driver bug or an attack.
+                if head >= size || b.live[head as usize] {
+                    return Err(QueueError::InvalidDescriptorIndex);
+                }
+                let Some(c) = Chain::walk(chain, at, generation, who) else {
+                    // Too long to take without allocating: the worker's.
+                    it.go_to_previous_position();
+                    self.nudge();
+                    return Ok(());
+                };
+                b.live[head as usize] = true;
+                out.push(c);
+                at = at.wrapping_add(1);
+            }
+            if out.len() >= end || !self.arm(b)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Give chains back with one signal at most, and empty the list. Returns how many were not stale.
+    /// A real-time caller that finds the book taken keeps the list for the next time.
+    pub fn complete(&self, done: &mut Vec<Done>, max: usize, who: Caller) -> usize {
+        self.give_back(done, max, who, true)
+    }
+
+    fn give_back(&self, done: &mut Vec<Done>, max: usize, who: Caller, notify: bool) -> usize {
+        if done.is_empty() || max == 0 {
+            return 0;
+        }
+        let Some(mut b) = self.book(who) else {
+            return 0;
+        };
+        let mem = self.mem.memory();
+        let was_full = b.inflight as usize >= IN_FLIGHT;
+        let mut n = 0;
+        for d in done.drain(..max.min(done.len())) {
+            if d.generation == b.generation
+                && b.live.get_mut(d.head as usize).is_some_and(std::mem::take)
+            {
+                b.inflight -= 1;
+                n += 1;
+                if b.queue.add_used(&*mem, d.head, d.len).is_err() {
+                    b.broken = true;
+                }
+            }
+        }
+        let signalled = notify && n > 0 && self.signal(&mut b, &mem);
+        if b.inflight == 0 && who == Caller::Worker {
+            self.idle.notify_all();
+        }
+        let more = was_full && n > 0 && b.open && b.pullers == 0;
+        drop(b);
+        if more {
+            // What a larger ring holds beyond our bound was kicked for already.
+            self.nudge();
+        }
+        self.stats.completed.fetch_add(n as u64, Relaxed);
+        self.stats.signals.fetch_add(u64::from(signalled), Relaxed);
+        n
+    }
+
+    /// Give one chain back; `notify` false leaves the signal to `notify`. False if stale.
+    pub fn complete_one(&self, done: Done, notify: bool) -> bool {
+        self.give_back(&mut vec![done], 1, Caller::Worker, notify) == 1
+    }
+
+    /// Signal what was completed without. True if the driver wanted it.
+    pub fn notify(&self) -> bool {
+        let mut b = lock(&self.book);
+        let mem = self.mem.memory();
+        let signalled = b.open && self.signal(&mut b, &mem);
+        self.stats.signals.fetch_add(u64::from(signalled), Relaxed);
+        signalled
+    }
+
+    /// Run `f` with the memory while the chain is not stale and cannot become so; None if it is.
+    pub fn with_live<T>(&self, c: &Chain, f: impl FnOnce(&Mem) -> T) -> Option<T> {
+        let b = lock(&self.book);
+        let live = c.generation == b.generation && b.live.get(c.head as usize) == Some(&true);
+        // Under `book`: a stop cannot finish between the check and what `f` does.
+        live.then(|| f(&self.memory()))
+    }
+
+    /// Honour EVENT_IDX, and (which virtio-queue does not) VRING_AVAIL_F_NO_INTERRUPT.
+    fn signal(&self, b: &mut Book, mem: &Mem) -> bool {
+        let wanted = if b.queue.event_idx_enabled() {
+            b.queue.needs_notification(mem).unwrap_or(true)
+        } else {
+            std::sync::atomic::fence(SeqCst);
+            let flags: u16 = mem
+                .load(GuestAddress(b.queue.avail_ring()), SeqCst)
+                .unwrap_or(0);
+            u16::from_le(flags) & 1 == 0
+        };
+        wanted && poke(b.call.as_ref())
+    }
+
+    /// First half of a stop: no more pops after this. Waits for a hand-on in progress. False if not open.
+    pub(super) fn close(&self) -> bool {
+        // Before taking `route`: this is what ends the loop of whoever holds it.
+        let was = std::mem::replace(&mut lock(&self.book).open, false);
+        drop(lock(&self.route));
+        was
+    }
+
+    /// The ring is closed, `held` are the avail positions of messages not consumed. How far the index can go back,
+    /// over the messages taken last, as long as none of them was completed; and where it was.
+    pub fn rewind_to(&self, held: &[u16]) -> (u16, u16) {
+        let end = lock(&self.book).queue.next_avail();
+        let mut base = end;
+        while held.contains(&base.wrapping_sub(1)) && end.wrapping_sub(base) < MAX_SIZE {
+            base = base.wrapping_sub(1);
+        }
+        (base, end)
+    }
+
+    /// The messages from `base` on are the guest's again: the next life of this ring finds them there.
+    pub fn take_back(&self, base: u16, heads: &[u16]) {
+        let mut b = lock(&self.book);
+        b.queue.set_next_avail(base);
+        for &h in heads {
+            if b.live.get_mut(h as usize).is_some_and(std::mem::take) {
+                b.inflight -= 1;
+            }
+        }
+    }
+
+    /// Last part of a stop: wait for completions, then give back what is left with length 0.
+    /// After it nobody writes to guest memory on behalf of this ring.
+    pub(super) fn retire(&self, wait: Duration, write: bool) -> u32 {
+        let until = Instant::now() + wait;
+        let mut b = lock(&self.book);
+        while b.inflight > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            b = self
+                .idle
+                .wait_timeout(b, left)
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .0;
+        }
+        let (forced, mem) = (b.inflight, self.memory());
+        for head in 0..b.live.len() {
+            if std::mem::take(&mut b.live[head]) && write {
+                let _ = b.queue.add_used(&*mem, head as u16, 0);
+            }
+        }
+        if forced > 0 && write {
+            self.signal(&mut b, &mem);
+        }
+        b.inflight = 0;
+        b.generation = b.generation.wrapping_add(1);
+        // Enabled again without a new base, it goes on from here.
+        self.set_base(b.queue.next_avail());
+        self.vring.set_queue_next_avail(b.queue.next_avail());
+        self.vring.set_queue_next_used(b.queue.next_used());
+        self.stats.forced.fetch_add(u64::from(forced), Relaxed);
+        forced
+    }
+}

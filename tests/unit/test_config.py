@@ -1,0 +1,164 @@
+"""What a configuration may say, and how a mistake in it is told: file, line, what is wrong, what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from vsnd_hybrid.backends.options import BackendSpec
+from vsnd_hybrid.service.config import AUTO, Settings, StreamSettings
+from vsnd_hybrid.service.errors import ConfigError
+from vsnd_hybrid.service.toml import load
+
+WHOLE = """\
+socket-path = "/run/user/1000/guest.sock"
+backend = "file,dir=/tmp/takes"
+log-level = "info"
+
+[[stream]]
+direction = "output"
+target = "speakers"
+name = "the guest"
+formats = ["S16", "S32"]
+rates = [
+    44100,
+    48000,
+]
+channels = [1, 2]
+
+[[stream]]
+direction = "input"
+backend = { name = "file", input = "a, b.wav", loop = true }
+channels = 1
+options = { "node.passive" = true, priority = 7 }
+"""
+
+
+def read(tmp_path: Path, text: str) -> Settings:
+    file = tmp_path / "vsnd.toml"
+    file.write_text(text)
+    return load(file)
+
+
+def mistake(tmp_path: Path, text: str) -> str:
+    """The message for a file, without the directory."""
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{tmp_path}/vsnd.toml:")
+    return message.removeprefix(f"{tmp_path}/")
+
+
+def test_a_file_says_all_that_the_options_say_and_describes_streams(tmp_path: Path) -> None:
+    assert read(tmp_path, WHOLE) == Settings(
+        socket_path="/run/user/1000/guest.sock",
+        backend=BackendSpec("file", {"dir": "/tmp/takes"}),
+        log_level="info",
+        streams=(
+            StreamSettings(
+                direction="output",
+                target="speakers",
+                name="the guest",
+                formats=("S16", "S32"),
+                rates=(44100, 48000),
+                channels=(1, 2),
+            ),
+            StreamSettings(
+                direction="input",
+                backend=BackendSpec("file", {"input": "a, b.wav", "loop": "true"}),
+                channels=(1, 1),
+                options={"node.passive": "true", "priority": "7"},
+            ),
+        ),
+    )
+
+
+def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
+    assert read(tmp_path, "") == Settings()
+
+
+def test_without_a_word_there_is_one_output_and_one_input() -> None:
+    assert [stream.direction for stream in Settings().all_streams()] == ["output", "input"]
+
+
+def test_counted_streams_are_outputs_first() -> None:
+    assert [s.direction for s in Settings(outputs=2, inputs=1).all_streams()] == ["output", "output", "input"]
+
+
+def test_a_device_without_streams_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least one"):
+        Settings(outputs=0, inputs=0).all_streams()
+
+
+def test_the_command_line_overrides_the_file() -> None:
+    file = Settings(socket_path="/a", backend=AUTO, outputs=3, inputs=3, log_level="info")
+    line = Settings(socket_path="/b", backend=BackendSpec("null"), outputs=1)
+    assert line.over(file) == Settings(
+        socket_path="/b", backend=BackendSpec("null"), outputs=1, inputs=3, log_level="info"
+    )
+
+
+def test_a_descriptor_on_the_command_line_replaces_the_path_of_the_file() -> None:
+    assert Settings(fd=3).over(Settings(socket_path="/a")) == Settings(fd=3)
+
+
+def test_counts_on_the_command_line_do_not_go_with_described_streams(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--outputs and --inputs"):
+        Settings(outputs=2).over(read(tmp_path, WHOLE))
+
+
+STREAM = '\n\n[[stream]]\ndirection = "output"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "wrong", "allowed"),
+    [
+        ("outputs = 1\ninputs =", 2, "invalid value", "TOML"),
+        ('a = "', 1, "unterminated", "TOML"),
+        ("outputs = 1\noutputs = 2\n", 2, "cannot overwrite a value", "TOML"),
+        ("# first\n\noutput = 1\n", 3, 'unknown key "output"', "outputs, inputs"),
+        ("outputs = -1\n", 1, "outputs is -1", "from 0 to 32"),
+        ('# x\noutputs = "two"\n', 2, "outputs is a string", "from 0 to 32"),
+        ("outputs = 1" + STREAM, 1, "[[stream]] describes", "one of the two"),
+        ('log-level = "loud"\n', 1, 'log-level is "loud"', '"error", "warning", "info", "debug"'),
+        ('backend = "file,dir"\n', 1, "'dir' is no option, expected key=value", "file,dir=/tmp"),
+        ('backend = { dir = "/tmp" }\n', 1, "the table has no name", 'name = "file"'),
+        ("backend = 3\n", 1, "backend is a whole number", "a string such as"),
+        ("stream = 3\n", 1, "stream is a whole number", "[[stream]] tables"),
+        ("\n[[stream]]\nrates = [48000]\n", 2, "[[stream]] without direction", '"output" or "input"'),
+        ('\n\n[[stream]]\ndirection = "out"\n', 4, 'direction is "out"', '"output" or "input"'),
+        (f'{STREAM}{STREAM}\n# here\nfromats = ["S16"]\n', 11, 'unknown key "fromats" in [[stream]]', "formats"),
+        (f'{STREAM}formats = [\n  "S16",\n  "S17",\n]\n', 5, 'unknown format "S17"', '"S16"'),
+        (f'{STREAM}formats = "S16"\n', 5, "formats is a string", "a list of"),
+        (f"{STREAM}rates = [44100, 48001]\n", 5, "unknown rate 48001", "48000"),
+        (f'{STREAM}rates = [44100, "48000"]\n', 5, "item 2 of rates is a string", "48000"),
+        (f"{STREAM}channels = 0\n", 5, "channels is 0", "from 1 to 18"),
+        (f"{STREAM}channels = [2, 1]\n", 5, "channels is [2, 1]", "[smallest, largest]"),
+        (f"{STREAM}channels = [2]\n", 5, "channels is [2]", "[smallest, largest]"),
+        (f'{STREAM}channels = ["a"]\n', 5, "item 1 of channels is a string", "[smallest, largest]"),
+        (f"{STREAM}options = {{ a = [1] }}\n", 5, "a value in options is a list", "a table of strings"),
+        (f'{STREAM}backend = {{ name = "file", dir = [1] }}\n', 5, "a value in backend is a list", 'name = "file"'),
+        (STREAM * 33, 131, "33 streams", "at most 32"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_and_what_is_allowed(
+    tmp_path: Path, text: str, line: int, wrong: str, allowed: str
+) -> None:
+    message = mistake(tmp_path, text)
+    place, _, rest = message.partition(": ")
+    assert place == f"vsnd.toml:{line}"
+    told, _, may = rest.partition("; allowed: ")
+    assert wrong in told
+    assert allowed in may
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read the configuration .*none\.toml: No such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "vsnd.toml").write_bytes(b"outputs = \xff")
+    with pytest.raises(ConfigError, match="byte 10 is no UTF-8"):
+        load(tmp_path / "vsnd.toml")
