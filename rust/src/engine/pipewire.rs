@@ -238,8 +238,10 @@ impl PipeWirePort {
                     let size = ((*data.chunk).size as usize).min(maxsize - offset);
                     let frames = size / self.frame_bytes;
                     let from = data.data.cast::<u8>().add(offset);
-                    self.pcm
-                        .push(slice::from_raw_parts(from, frames * self.frame_bytes), delay);
+                    self.pcm.push(
+                        slice::from_raw_parts(from, frames * self.frame_bytes),
+                        delay,
+                    );
                     self.quantum_frames.fetch_max(frames as u64, Relaxed);
                 }
                 (self.functions.queue)(stream, buffer);

@@ -59,6 +59,7 @@ pub unsafe extern "C" fn transfer(
 ) -> c_long {
     // SAFETY: the contract. A panic ends the process at this boundary instead of unwinding into C.
     real_time(|| unsafe {
-        (*context.cast::<PlainPort>()).transfer(data, bytes as usize, delay_bytes as usize) as c_long
+        (*context.cast::<PlainPort>()).transfer(data, bytes as usize, delay_bytes as usize)
+            as c_long
     })
 }
