@@ -19,11 +19,7 @@ impl PlainPort {
     /// For a stream that is configured.
     pub fn new(stream: Arc<Stream>) -> Self {
         let (frame_bytes, silence) = (stream.frame_bytes(), stream.silence());
-        Self {
-            stream,
-            frame_bytes,
-            silence,
-        }
+        Self { stream, frame_bytes, silence }
     }
 
     /// # Safety
@@ -59,7 +55,6 @@ pub unsafe extern "C" fn transfer(
 ) -> c_long {
     // SAFETY: the contract. A panic ends the process at this boundary instead of unwinding into C.
     real_time(|| unsafe {
-        (*context.cast::<PlainPort>()).transfer(data, bytes as usize, delay_bytes as usize)
-            as c_long
+        (*context.cast::<PlainPort>()).transfer(data, bytes as usize, delay_bytes as usize) as c_long
     })
 }

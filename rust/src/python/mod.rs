@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+mod bytes;
 mod chain;
 mod clock;
 mod engine;
@@ -16,11 +17,7 @@ pub(crate) mod stream;
 /// What this build is, for bug reports.
 #[pyfunction]
 fn build_info() -> std::collections::BTreeMap<&'static str, &'static str> {
-    let profile = if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    };
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     [
         ("version", env!("CARGO_PKG_VERSION")),
         ("profile", profile),
