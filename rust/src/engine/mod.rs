@@ -24,10 +24,7 @@ pub struct Lent<T> {
 impl<T> Lent<T> {
     /// Not lent yet.
     pub fn new(inner: T) -> Self {
-        Self {
-            inner: Arc::new(inner),
-            lent: AtomicBool::new(false),
-        }
+        Self { inner: Arc::new(inner), lent: AtomicBool::new(false) }
     }
 
     /// The address for the C side, the same at each call; valid until [`Lent::take_back`].

@@ -127,11 +127,7 @@ impl PipeWirePort {
 
     /// The callback for `pw_stream_events.process`.
     pub fn process(&self) -> unsafe extern "C" fn(*mut c_void) {
-        if self.pcm.capture {
-            input_process
-        } else {
-            output_process
-        }
+        if self.pcm.capture { input_process } else { output_process }
     }
 
     /// Callbacks so far.
@@ -207,12 +203,7 @@ impl PipeWirePort {
                 let dst = slice::from_raw_parts_mut(data.data.cast::<u8>(), bytes);
                 self.pcm.pull(dst, ahead);
             }
-            *data.chunk = SpaChunk {
-                offset: 0,
-                size: bytes as u32,
-                stride: self.frame_bytes as i32,
-                flags: 0,
-            };
+            *data.chunk = SpaChunk { offset: 0, size: bytes as u32, stride: self.frame_bytes as i32, flags: 0 };
             // `queued` of the next pw_time counts these.
             (*buffer).size = frames as u64;
             self.quantum_frames.fetch_max(frames as u64, Relaxed);
@@ -238,8 +229,7 @@ impl PipeWirePort {
                     let size = ((*data.chunk).size as usize).min(maxsize - offset);
                     let frames = size / self.frame_bytes;
                     let from = data.data.cast::<u8>().add(offset);
-                    self.pcm
-                        .push(slice::from_raw_parts(from, frames * self.frame_bytes), delay);
+                    self.pcm.push(slice::from_raw_parts(from, frames * self.frame_bytes), delay);
                     self.quantum_frames.fetch_max(frames as u64, Relaxed);
                 }
                 (self.functions.queue)(stream, buffer);

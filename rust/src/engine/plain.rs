@@ -19,11 +19,7 @@ impl PlainPort {
     /// For a stream that is configured.
     pub fn new(stream: Arc<Stream>) -> Self {
         let (frame_bytes, silence) = (stream.frame_bytes(), stream.silence());
-        Self {
-            stream,
-            frame_bytes,
-            silence,
-        }
+        Self { stream, frame_bytes, silence }
     }
 
     /// # Safety

@@ -219,10 +219,8 @@ impl Queue {
     /// Write descriptors somewhere in memory (an indirect table).
     pub fn write_table(&self, at: u64, descriptors: &[Descriptor]) -> Result<()> {
         for (i, d) in descriptors.iter().enumerate() {
-            let v = u128::from(d.addr)
-                | u128::from(d.len) << 64
-                | u128::from(d.flags) << 96
-                | u128::from(d.next) << 112;
+            let v =
+                u128::from(d.addr) | u128::from(d.len) << 64 | u128::from(d.flags) << 96 | u128::from(d.next) << 112;
             self.ram.write(at + DESC * i as u64, &v.to_le_bytes())?;
         }
         Ok(())
@@ -355,8 +353,7 @@ impl Queue {
                 // The index must be seen before what the device wishes is read.
                 fence(Ordering::SeqCst);
                 if self.event_idx {
-                    self.next_avail.wrapping_sub(self.avail_event()).wrapping_sub(1)
-                        < self.next_avail.wrapping_sub(old)
+                    self.next_avail.wrapping_sub(self.avail_event()).wrapping_sub(1) < self.next_avail.wrapping_sub(old)
                 } else {
                     !self.kicks_off()
                 }

@@ -100,8 +100,7 @@ impl Driver {
         };
         let offered = frontend.get_features()?;
         let known = F_CTLS | F_PROTOCOL | F_VERSION_1;
-        let ring = if options.event_idx { F_EVENT_IDX } else { 0 }
-            | if options.indirect { F_INDIRECT_DESC } else { 0 };
+        let ring = if options.event_idx { F_EVENT_IDX } else { 0 } | if options.indirect { F_INDIRECT_DESC } else { 0 };
         let features = options.features.unwrap_or(offered & (known | ring));
         let mut config = Vec::new();
         if offered & F_PROTOCOL != 0 {

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 mod bytes;
 mod chain;
 mod clock;
+mod engine;
 mod error;
 mod event;
 mod memory;
@@ -39,6 +40,8 @@ mod _core {
     use super::chain::DescriptorChain;
     #[pymodule_export]
     use super::clock::ClockPort;
+    #[pymodule_export]
+    use super::engine::{NativePort, PipeWirePort};
     #[pymodule_export]
     use super::event::Event;
     #[pymodule_export]

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::bytes::{self, BytesLike};
+use super::engine::NativePort;
 use crate::pcm::router::Queues;
 use crate::pcm::stream::{Mode, Shape};
 use crate::pcm::wire::{S_IO_ERR, S_OK};
@@ -213,6 +214,11 @@ impl PcmPort {
     #[getter]
     fn queued_bytes(&self) -> usize {
         self.0.queued_bytes()
+    }
+
+    #[getter]
+    fn native(&self) -> NativePort {
+        NativePort::of(self)
     }
 }
 

@@ -81,6 +81,4 @@ def _of_file(path: Path) -> PcmCapabilities:
         raise BackendError(f"cannot use {path}: virtio-snd has no {reader.rate} Hz, resample it to 48000")
     if reader.channels > CHANNELS_MAX:
         raise BackendError(f"cannot use {path}: {reader.channels} channels, expected at most {CHANNELS_MAX}")
-    return PcmCapabilities(
-        frozenset((reader.format,)), frozenset((reader.rate,)), reader.channels, reader.channels
-    )
+    return PcmCapabilities(frozenset((reader.format,)), frozenset((reader.rate,)), reader.channels, reader.channels)

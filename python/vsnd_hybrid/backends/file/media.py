@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.file.wav import WavError, WavFormat, WavReader, WavWriter
 from vsnd_hybrid.backends.formats import SAMPLE_BYTES
-
-if TYPE_CHECKING:
-    import soundfile
 
 #: virtio format: bits in the file, floats.
 _WAV: Final = {
@@ -66,7 +63,7 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
-def create(file: IO[bytes], kind: str, name: str, rate: int, channels: int) -> Writer:
+def create(file: BinaryIO, kind: str, name: str, rate: int, channels: int) -> Writer:
     """Begin a file of this kind (``wav``, ``flac``) for a virtio format. Raises OSError, `BackendError`."""
     if kind == "wav":
         return _WavOut(file, name, rate, channels)
@@ -96,7 +93,7 @@ def open_reader(path: Path) -> Reader:
 def load_soundfile() -> Any:
     """The soundfile module. Raises `BackendError` if it is not installed."""
     try:
-        import soundfile
+        import soundfile  # type: ignore[import-untyped]
     except (ImportError, OSError) as error:
         raise BackendError("files other than WAV need soundfile: pip install 'vsnd-hybrid[files]'") from error
     return soundfile
@@ -120,7 +117,7 @@ def unpack24(data: bytes) -> bytes:
 
 
 class _WavOut:
-    def __init__(self, file: IO[bytes], name: str, rate: int, channels: int) -> None:
+    def __init__(self, file: BinaryIO, name: str, rate: int, channels: int) -> None:
         bits, floats = _WAV[name]
         self._packed = name == "S24"
         self._wav = WavWriter(file, WavFormat(rate, channels, bits, floats))
@@ -136,7 +133,7 @@ class _WavOut:
 
 
 class _WavIn:
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._wav = WavReader(file)
         fmt = self._wav.format
         self.format, self.rate, self.channels = _FROM_WAV[fmt.bits, fmt.floats], fmt.rate, fmt.channels
@@ -149,13 +146,13 @@ class _WavIn:
 
 
 class _FlacOut:
-    def __init__(self, file: IO[bytes], name: str, rate: int, channels: int) -> None:
+    def __init__(self, file: BinaryIO, name: str, rate: int, channels: int) -> None:
         module = load_soundfile()
         subtype, self._dtype = _FLAC[name]
         self._file = file
         self._shift = name == "S24"
         try:
-            self._sound: soundfile.SoundFile = module.SoundFile(
+            self._sound: Any = module.SoundFile(
                 file, "w", samplerate=rate, channels=channels, subtype=subtype, format="FLAC"
             )
         except RuntimeError as error:
@@ -188,10 +185,10 @@ class _FlacOut:
 
 
 class _SoundFileIn:
-    def __init__(self, file: IO[bytes], path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
         module = load_soundfile()
         try:
-            self._sound: soundfile.SoundFile = module.SoundFile(file)
+            self._sound: Any = module.SoundFile(file)
         except RuntimeError as error:
             raise BackendError("it is no sound file that libsndfile knows") from error
         subtype = self._sound.subtype

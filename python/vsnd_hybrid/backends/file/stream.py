@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import BinaryIO, Final
 
 from vsnd_hybrid._core import ClockPort, PcmPort
 from vsnd_hybrid.backends.base import BackendError, EngineEvent, EngineStream, EventSink, PcmParams
@@ -60,7 +60,7 @@ class PlaybackStream(EngineStream):
         while True:
             self._path = self._directory / name.format(number)
             try:
-                file: IO[bytes] = self._path.open("x+b")
+                file: BinaryIO = self._path.open("x+b")
                 break
             except FileExistsError:
                 number += 1

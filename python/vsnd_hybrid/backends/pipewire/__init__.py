@@ -107,8 +107,11 @@ class PipeWireStream(EngineStream):
 
     def start(self) -> None:
         with self._supervisor.lock:
+            given_up = self._stream.finish_drain()
             self._stream.start()
             self._supervisor.expect(self._stream, GRACE_S)
+        if given_up:
+            given_up()
 
     def stop(self) -> None:
         with self._supervisor.lock:

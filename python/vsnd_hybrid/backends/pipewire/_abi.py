@@ -1,3 +1,5 @@
+# Made by declarations.py from libpipewire's interface: not to be edited.
+# fmt: off
 # auto-generated file
 import _cffi_backend
 

@@ -54,6 +54,10 @@ void *pw_stream_dequeue_buffer(void *); int pw_stream_queue_buffer(void *, void 
 
 GENERATED: Final = Path(__file__).with_name("_abi.py")
 
+HEADER: Final = """# Made by declarations.py from libpipewire's interface: not to be edited.
+# fmt: off
+"""
+
 
 def generate(path: Path) -> None:
     """Write the module for cffi's out-of-line ABI mode. No compiler is needed for it."""
@@ -61,6 +65,7 @@ def generate(path: Path) -> None:
     builder.set_source("vsnd_hybrid.backends.pipewire._abi", None)
     builder.cdef(CDEF)
     builder.emit_python_code(str(path))
+    path.write_text(HEADER + path.read_text())
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ What is a static inline in the headers is done here by hand.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
 from vsnd_hybrid.backends.base import EngineUnavailable
-from vsnd_hybrid.backends.pipewire._abi import ffi
+from vsnd_hybrid.backends.pipewire import _abi
+
+ffi: Final[Any] = _abi.ffi
 
 SONAME: Final = "libpipewire-0.3.so.0"
 
@@ -42,7 +45,12 @@ def pointer(cdata: Any) -> int:
 
 def text(chars: Any) -> str:
     """A C string; empty for NULL."""
-    return ffi.string(chars).decode("utf-8", "replace") if chars else ""
+    return bytes(ffi.string(chars)).decode("utf-8", "replace") if chars else ""
+
+
+def callback(signature: str, function: Callable[..., None]) -> Any:
+    """A Python function for C to call. Whoever gives it away keeps it until C has let go of it."""
+    return ffi.callback(signature, function)
 
 
 def call(proxy: Any, table: str, method: str, *arguments: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from vsnd_hybrid._core import PcmPort, PipeWirePort
 from vsnd_hybrid.backends.base import BackendError, Direction, PcmParams
 from vsnd_hybrid.backends.pipewire import library, pod
-from vsnd_hybrid.backends.pipewire.library import ffi, text
+from vsnd_hybrid.backends.pipewire.library import callback, ffi, text
 from vsnd_hybrid.backends.pipewire.session import Session
 
 _STREAM_EVENTS_VERSION: Final = 2
@@ -78,21 +78,21 @@ class Node:
             get_time=library.address(lib, "pw_stream_get_time_n"),
         )
 
-        @ffi.callback("void(void *, int, int, const char *)")
         def state_changed(_: Any, old: int, new: int, error: Any) -> None:
             self.state = State(new)
             on_state(self, self.state, text(error))
 
-        @ffi.callback("void(void *)")
         def drained(_: Any) -> None:
             on_drained(self)
 
         # Two listeners: PipeWire takes callback and userdata of the first one that has `process` for the data thread,
         # and that is the one which has nothing else.
-        soft = ffi.new(
-            "struct pw_stream_events *",
-            {"version": _STREAM_EVENTS_VERSION, "state_changed": state_changed, "drained": drained},
-        )
+        events = {
+            "version": _STREAM_EVENTS_VERSION,
+            "state_changed": callback("void(void *, int, int, const char *)", state_changed),
+            "drained": callback("void(void *)", drained),
+        }
+        soft = ffi.new("struct pw_stream_events *", events)
         hard = ffi.new(
             "struct pw_stream_events *",
             {"version": _STREAM_EVENTS_VERSION, "process": ffi.cast("void *", self._native.process)},
@@ -100,7 +100,7 @@ class Node:
         hooks = ffi.new("struct spa_hook[2]")
         body = ffi.new("char[]", pod.enum_format(params.format, params.rate, params.channels, params.positions))
         formats = ffi.new("void *[1]", [body])
-        self._keep = [state_changed, drained, soft, hard, hooks]
+        self._keep = [events, soft, hard, hooks]
         category = {"media.type": "Audio", "media.category": _CATEGORY[params.direction]}
         with session.locked():
             made = session.properties(category | properties, more)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from vsnd_hybrid.backends.base import Direction, EngineDevice, EngineUnavailable
 from vsnd_hybrid.backends.pipewire import library
-from vsnd_hybrid.backends.pipewire.library import ffi, text
+from vsnd_hybrid.backends.pipewire.library import callback, ffi, text
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,9 @@ class Session:
         self.core: Any = ffi.NULL
         #: By the node's id: one node is an endpoint in one direction, or in both.
         self._endpoints: dict[int, tuple[EngineDevice, ...]] = {}
+        #: The server has told everything, or (`_alive` false) never will.
         self._answered = threading.Event()
+        self._alive = self._given_up = False
         self._sync = -1
         # What C sees must outlive the C object: of this connection, and of the one before, whose proxies may linger.
         self._keep: list[Any] = []
@@ -97,16 +99,28 @@ class Session:
 
     def connect(self, timeout_s: float) -> bool:
         """Connect, and wait until the server has told everything that there is. False if it does not answer."""
-        self._answered.clear()
         with self.locked():
+            self._answered.clear()
+            self._alive = not self._given_up
             properties = self.properties({"remote.name": self._remote})
             self.core = self.lib.pw_context_connect(self._context, properties, 0)
             if self.core:
                 self._listen()
-        if self.core and self._answered.wait(timeout_s):
+        if self.core and self._answered.wait(timeout_s) and self._alive:
             return True
         self.disconnect()
         return False
+
+    @property
+    def alive(self) -> bool:
+        """The connection, if there is one, was not lost."""
+        return self._alive
+
+    def give_up(self) -> None:
+        """Have a `connect` that waits return False, and every later one. Any thread."""
+        with self.locked():
+            self._given_up, self._alive = True, False
+            self._answered.set()
 
     def disconnect(self) -> None:
         """Drop the connection; every stream of it was destroyed before."""
@@ -132,38 +146,43 @@ class Session:
             return [device for devices in self._endpoints.values() for device in devices]
 
     def _listen(self) -> None:
-        @ffi.callback("void(void *, uint32_t, int)")
         def done(_: Any, ident: int, seq: int) -> None:
             if ident == _ID_CORE and seq == self._sync:
                 self._answered.set()
 
-        @ffi.callback("void(void *, uint32_t, int, int, const char *)")
         def error(_: Any, ident: int, seq: int, result: int, message: Any) -> None:
             if ident == _ID_CORE and result in (-errno.EPIPE, -errno.ECONNRESET):
+                self._alive = False
+                self._answered.set()
                 self._on_lost()
             else:
                 log.debug("PipeWire: object %d: %s", ident, text(message))
 
-        @ffi.callback("void(void *, uint32_t, uint32_t, const char *, uint32_t, const struct spa_dict *)")
         def added(_: Any, ident: int, permissions: int, kind: Any, version: int, properties: Any) -> None:
             if text(kind) == _NODE and properties:
                 items = (properties.items[i] for i in range(properties.n_items))
                 self._add(ident, {text(item.key): text(item.value) for item in items})
 
-        @ffi.callback("void(void *, uint32_t)")
         def removed(_: Any, ident: int) -> None:
             for device in self._endpoints.pop(ident, ()):
                 self._on_device(device, False)
 
-        core_events = ffi.new(
-            "struct pw_core_events *", {"version": _CORE_EVENTS_VERSION, "done": done, "error": error}
-        )
-        registry_events = ffi.new(
-            "struct pw_registry_events *",
-            {"version": _REGISTRY_EVENTS_VERSION, "global": added, "global_remove": removed},
-        )
+        core = {
+            "version": _CORE_EVENTS_VERSION,
+            "done": callback("void(void *, uint32_t, int)", done),
+            "error": callback("void(void *, uint32_t, int, int, const char *)", error),
+        }
+        nodes = {
+            "version": _REGISTRY_EVENTS_VERSION,
+            "global": callback(
+                "void(void *, uint32_t, uint32_t, const char *, uint32_t, const struct spa_dict *)", added
+            ),
+            "global_remove": callback("void(void *, uint32_t)", removed),
+        }
+        core_events = ffi.new("struct pw_core_events *", core)
+        registry_events = ffi.new("struct pw_registry_events *", nodes)
         hooks = ffi.new("struct spa_hook[2]")
-        self._keep = [done, error, added, removed, core_events, registry_events, hooks]
+        self._keep = [core, nodes, core_events, registry_events, hooks]
         library.call(self.core, "pw_core_methods", "add_listener", hooks, core_events, ffi.NULL)
         registry = library.call(self.core, "pw_core_methods", "get_registry", _REGISTRY_VERSION, 0)
         library.call(registry, "pw_registry_methods", "add_listener", hooks + 1, registry_events, ffi.NULL)

@@ -32,7 +32,9 @@ class GuestStream:
     clock does: playback is dropped and capture is silence at the stream's pace, so the guest's applications go on.
     """
 
-    def __init__(self, port: PcmPort, params: PcmParams, events: EventSink, make: Callable[[GuestStream], Node]) -> None:
+    def __init__(
+        self, port: PcmPort, params: PcmParams, events: EventSink, make: Callable[[GuestStream], Node]
+    ) -> None:
         self.port: Final = port
         self.params: Final = params
         self.events: Final = events
@@ -76,7 +78,6 @@ class GuestStream:
 
     def start(self) -> None:
         """START. Without a node the clock begins at once."""
-        self.finish_drain()
         self.active = True
         if self.node:
             self.node.bind(True)

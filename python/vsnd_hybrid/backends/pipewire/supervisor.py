@@ -54,6 +54,7 @@ class Supervisor:
         """Every stream was closed before."""
         self._closing.set()
         self._messages.put(None)
+        self.session.give_up()
         self._thread.join()
         self.session.close()
 
@@ -64,7 +65,7 @@ class Supervisor:
         if self._connected:
             stream.attach()
         else:
-            stream.lost = True
+            stream.tell_lost()
         self._streams += (stream,)
 
     def remove(self, stream: GuestStream) -> None:
@@ -160,8 +161,8 @@ class Supervisor:
         """Keep the guests going, then try to connect until the server is back or the daemon ends."""
         calls = []
         with self.lock:
-            if not self._connected:
-                return
+            if not self._connected or self.session.alive:
+                return  # told of a connection before this one
             self._connected = False
             log.warning("PipeWire is gone: silence until it is back")
             self._deadlines.clear()
