@@ -1,44 +1,16 @@
 //! The driver's side of a split virtqueue (virtio 1.3, 2.7): chains of any shape, kicks and interrupts by the rules, and
 //! the raw ring for those who break them.
 
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::error::{GuestError, Result};
-use super::frontend::RingAddr;
+use super::layout::Piece;
 use super::memory::GuestRam;
-use super::poll::wait_or_hangup;
-
-/// Descriptor flags.
-pub const NEXT: u16 = 1;
-pub const WRITE: u16 = 2;
-pub const INDIRECT: u16 = 4;
-const NO_INTERRUPT: u16 = 1;
-const NO_NOTIFY: u16 = 1;
-const DESC: u64 = 16;
-
-/// A part of a chain: memory that the device reads, or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    pub addr: u64,
-    pub len: u32,
-    pub writable: bool,
-}
-
-/// A descriptor as it stands in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Descriptor {
-    pub addr: u64,
-    pub len: u32,
-    pub flags: u16,
-    pub next: u16,
-}
+use super::ring::{DESC, Descriptor, INDIRECT, NEXT, Ring, WRITE};
 
 /// Whether to notify the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +42,7 @@ struct Chain {
 /// One ring, as its driver sees it.
 pub struct Queue {
     index: usize,
-    size: u16,
-    ram: Arc<GuestRam>,
-    desc: u64,
-    avail: u64,
-    used: u64,
+    ring: Ring,
     kick: Arc<EventFd>,
     call: Arc<EventFd>,
     event_idx: bool,
@@ -90,54 +58,43 @@ pub struct Queue {
 }
 
 fn eventfd() -> Result<Arc<EventFd>> {
-    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new).map_err(GuestError::system("eventfd"))
+    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
+        .map(Arc::new)
+        .map_err(GuestError::system("eventfd"))
 }
 
 impl Queue {
     /// A ring of `size` entries (a power of two up to 32768) in freshly allocated memory.
     pub fn new(index: usize, size: u16, event_idx: bool, ram: Arc<GuestRam>) -> Result<Self> {
         if !size.is_power_of_two() {
-            return Err(GuestError::Invalid(format!("queue size {size}: expected a power of two up to 32768")));
+            let text = format!("queue size {size}: expected a power of two up to 32768");
+            return Err(GuestError::Invalid(text));
         }
-        let (kick, call) = (eventfd()?, eventfd()?);
-        let (desc, avail, used) = (0, 0, 0);
-        let mut queue = Queue {
+        Ok(Queue {
             index,
-            size,
-            ram,
-            desc,
-            avail,
-            used,
-            kick,
-            call,
+            ring: Ring::new(ram, size)?,
+            kick: eventfd()?,
+            call: eventfd()?,
             event_idx,
             next_avail: 0,
             published: 0,
             next_used: 0,
-            free: Vec::new(),
-            chains: Vec::new(),
-            tables: Vec::new(),
+            free: (0..size).rev().collect(),
+            chains: (0..size).map(|_| None).collect(),
+            tables: vec![(0, 0); size.into()],
             kicks: 0,
             signals: 0,
-        };
-        queue.renew()?;
-        Ok(queue)
+        })
     }
 
-    /// Begin anew in freshly allocated, zeroed memory, as the driver of a reset machine. Counters stay.
+    /// Begin anew in freshly allocated memory, as the driver of a reset machine. Eventfds and counters stay.
     pub fn renew(&mut self) -> Result<()> {
-        let n = u64::from(self.size);
-        let parts = [DESC * n, 6 + 2 * n, 6 + 8 * n];
-        let mut at = [0; 3];
-        for (at, len) in at.iter_mut().zip(parts) {
-            *at = self.ram.alloc_ring(len, 4096)?;
-            self.ram.write(*at, &vec![0; len as usize])?;
-        }
-        [self.desc, self.avail, self.used] = at;
+        let size = self.size();
+        self.ring = Ring::new(self.ring.ram.clone(), size)?;
         (self.next_avail, self.published, self.next_used) = (0, 0, 0);
-        self.free = (0..self.size).rev().collect();
-        self.chains = (0..self.size).map(|_| None).collect();
-        self.tables = vec![(0, 0); self.size.into()];
+        self.free = (0..size).rev().collect();
+        self.chains = (0..size).map(|_| None).collect();
+        self.tables = vec![(0, 0); size.into()];
         Ok(())
     }
 
@@ -146,22 +103,16 @@ impl Queue {
     }
 
     pub fn size(&self) -> u16 {
-        self.size
+        self.ring.size
     }
 
     pub fn event_idx(&self) -> bool {
         self.event_idx
     }
 
-    /// The parts of the ring as addresses in this process, for SET_VRING_ADDR.
-    pub fn ring_addr(&self) -> RingAddr {
-        let user = |addr| self.ram.user_addr(addr);
-        RingAddr { desc: user(self.desc), used: user(self.used), avail: user(self.avail) }
-    }
-
-    /// Guest-physical addresses of descriptor table, available ring and used ring.
-    pub fn parts(&self) -> (u64, u64, u64) {
-        (self.desc, self.avail, self.used)
+    /// The ring in memory, for those who read or write it as it is.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     /// Descriptors that are free.
@@ -193,6 +144,11 @@ impl Queue {
         &self.call
     }
 
+    /// The call eventfd, kept open for one who waits on it.
+    pub(crate) fn call(&self) -> Arc<EventFd> {
+        self.call.clone()
+    }
+
     /// A new kick eventfd; the front end must tell the device.
     pub fn replace_kick(&mut self) -> Result<()> {
         self.kick = eventfd()?;
@@ -208,33 +164,18 @@ impl Queue {
 
     // ------------------------------------------------------------ chains
 
-    /// Write one descriptor of the table, as it is.
-    pub fn write_descriptor(&self, i: u16, d: Descriptor) -> Result<()> {
-        if i >= self.size {
-            return Err(GuestError::Invalid(format!("descriptor {i}: the queue has {}", self.size)));
-        }
-        self.write_table(self.desc + DESC * u64::from(i), &[d])
-    }
-
-    /// Write descriptors somewhere in memory (an indirect table).
-    pub fn write_table(&self, at: u64, descriptors: &[Descriptor]) -> Result<()> {
-        for (i, d) in descriptors.iter().enumerate() {
-            let v = u128::from(d.addr)
-                | u128::from(d.len) << 64
-                | u128::from(d.flags) << 96
-                | u128::from(d.next) << 112;
-            self.ram.write(at + DESC * i as u64, &v.to_le_bytes())?;
-        }
-        Ok(())
-    }
-
     fn take(&mut self, n: usize) -> Result<SmallVec<[u16; 4]>> {
-        let (free, size) = (self.free.len(), self.size);
+        let (free, size) = (self.free.len(), self.size());
         if n == 0 {
             return Err(GuestError::Invalid("a chain without descriptors".into()));
         }
         if n > free {
-            return Err(GuestError::QueueFull { queue: self.index, wanted: n, free, size });
+            return Err(GuestError::QueueFull {
+                queue: self.index,
+                wanted: n,
+                free,
+                size,
+            });
         }
         Ok((0..n).filter_map(|_| self.free.pop()).collect())
     }
@@ -245,24 +186,33 @@ impl Queue {
             return Ok(at);
         }
         let new = entries.next_power_of_two();
-        let at = self.ram.alloc(DESC * new as u64, 16)?;
+        let ram = &self.ring.ram;
+        let new_at = ram.alloc(DESC * new as u64, 16)?;
         if room > 0 {
-            self.ram.free(self.tables[usize::from(head)].0, DESC * room as u64);
+            ram.free(at, DESC * room as u64);
         }
-        self.tables[usize::from(head)] = (at, new);
-        Ok(at)
+        self.tables[usize::from(head)] = (new_at, new);
+        Ok(new_at)
     }
 
     /// Write a chain without offering it; it stays allocated when it comes back, until `release`.
     pub fn reserve(&mut self, pieces: &[Piece], indirect: bool) -> Result<u16> {
-        let descriptors = self.take(if indirect { pieces.len().min(1) } else { pieces.len() })?;
+        let descriptors = self.take(if indirect {
+            pieces.len().min(1)
+        } else {
+            pieces.len()
+        })?;
         let head = descriptors[0];
         let links: SmallVec<[Descriptor; 18]> = pieces
             .iter()
             .enumerate()
             .map(|(i, p)| {
                 let last = i + 1 == pieces.len();
-                let next = if indirect { i as u16 + 1 } else { descriptors.get(i + 1).copied().unwrap_or(0) };
+                let next = if indirect {
+                    i as u16 + 1
+                } else {
+                    descriptors.get(i + 1).copied().unwrap_or(0)
+                };
                 Descriptor {
                     addr: p.addr,
                     len: p.len,
@@ -279,21 +229,37 @@ impl Queue {
                     return Err(e);
                 }
             };
-            self.write_table(at, &links)?;
+            self.ring.write_table(at, &links)?;
             let len = (DESC as u32) * links.len() as u32;
-            self.write_descriptor(head, Descriptor { addr: at, len, flags: INDIRECT, next: 0 })?;
+            self.ring.write_descriptor(
+                head,
+                Descriptor {
+                    addr: at,
+                    len,
+                    flags: INDIRECT,
+                    next: 0,
+                },
+            )?;
         } else {
             for (&i, &d) in descriptors.iter().zip(&links) {
-                self.write_descriptor(i, d)?;
+                self.ring.write_descriptor(i, d)?;
             }
         }
-        self.chains[usize::from(head)] = Some(Chain { descriptors, reserved: true, with_device: false });
+        self.chains[usize::from(head)] = Some(Chain {
+            descriptors,
+            reserved: true,
+            with_device: false,
+        });
         Ok(head)
     }
 
     /// Free a reserved chain (at once, or when it comes back).
     pub fn release(&mut self, head: u16) {
-        if let Some(chain) = self.chains.get_mut(usize::from(head)).and_then(Option::as_mut) {
+        if let Some(chain) = self
+            .chains
+            .get_mut(usize::from(head))
+            .and_then(Option::as_mut)
+        {
             chain.reserved = false;
             if !chain.with_device {
                 self.drop_chain(head);
@@ -325,28 +291,39 @@ impl Queue {
     pub fn push_raw(&mut self, raw: &[Descriptor]) -> Result<u16> {
         let descriptors = self.take(raw.len())?;
         for (&i, d) in descriptors.iter().zip(raw) {
-            let next = descriptors.get(usize::from(d.next)).copied().unwrap_or(d.next);
-            self.write_descriptor(i, Descriptor { next, ..*d })?;
+            let next = descriptors
+                .get(usize::from(d.next))
+                .copied()
+                .unwrap_or(d.next);
+            self.ring.write_descriptor(i, Descriptor { next, ..*d })?;
         }
         let head = descriptors[0];
-        self.chains[usize::from(head)] = Some(Chain { descriptors, reserved: false, with_device: false });
+        self.chains[usize::from(head)] = Some(Chain {
+            descriptors,
+            reserved: false,
+            with_device: false,
+        });
         self.offer(head);
         Ok(head)
     }
 
     /// Put any head into the available ring.
     pub fn offer(&mut self, head: u16) {
-        if let Some(chain) = self.chains.get_mut(usize::from(head)).and_then(Option::as_mut) {
+        if let Some(chain) = self
+            .chains
+            .get_mut(usize::from(head))
+            .and_then(Option::as_mut)
+        {
             chain.with_device = true;
         }
-        self.ram.store(self.avail + 4 + 2 * u64::from(self.next_avail % self.size), head.to_le());
+        self.ring.set_available(self.next_avail, head);
         self.next_avail = self.next_avail.wrapping_add(1);
     }
 
     /// Let the device see what was offered; returns true if it was kicked.
     pub fn publish(&mut self, kick: Kick) -> bool {
         let old = self.published;
-        self.ram.store(self.avail + 2, self.next_avail.to_le());
+        self.ring.set_avail_index(self.next_avail);
         self.published = self.next_avail;
         let wanted = match kick {
             Kick::Never => false,
@@ -355,10 +332,12 @@ impl Queue {
                 // The index must be seen before what the device wishes is read.
                 fence(Ordering::SeqCst);
                 if self.event_idx {
-                    self.next_avail.wrapping_sub(self.avail_event()).wrapping_sub(1)
+                    self.next_avail
+                        .wrapping_sub(self.ring.avail_event())
+                        .wrapping_sub(1)
                         < self.next_avail.wrapping_sub(old)
                 } else {
-                    !self.kicks_off()
+                    !self.ring.kicks_off()
                 }
             }
         };
@@ -378,32 +357,22 @@ impl Queue {
     /// Publish any available index, also one that jumps; the driver goes on from there.
     pub fn set_avail_index(&mut self, index: u16) {
         (self.next_avail, self.published) = (index, index);
-        self.ram.store(self.avail + 2, index.to_le());
+        self.ring.set_avail_index(index);
     }
 
     /// The available index that the device sees.
     pub fn avail_index(&self) -> u16 {
-        u16::from_le(self.ram.load(self.avail + 2))
+        self.ring.avail_index()
     }
 
     /// The used index that the device published.
     pub fn used_index(&self) -> u16 {
-        u16::from_le(self.ram.load(self.used + 2))
+        self.ring.used_index()
     }
 
     /// The used index up to which completions were taken (`reap`).
     pub fn reaped_index(&self) -> u16 {
         self.next_used
-    }
-
-    /// The available index at which the device wants to be kicked (EVENT_IDX).
-    pub fn avail_event(&self) -> u16 {
-        u16::from_le(self.ram.load(self.used + 4 + 8 * u64::from(self.size)))
-    }
-
-    /// The device asks not to be kicked by the used ring's flags.
-    pub fn kicks_off(&self) -> bool {
-        u16::from_le(self.ram.load(self.used)) & NO_NOTIFY != 0
     }
 
     /// Completions not yet taken.
@@ -416,9 +385,7 @@ impl Queue {
         if self.pending() == 0 {
             return None;
         }
-        let at = self.used + 4 + 8 * u64::from(self.next_used % self.size);
-        let head = u32::from_le(self.ram.load(at));
-        let len = u32::from_le(self.ram.load(at + 4));
+        let (head, len) = self.ring.used(self.next_used);
         self.next_used = self.next_used.wrapping_add(1);
         let chain = self.chains.get_mut(head as usize).and_then(Option::as_mut);
         let (known, drop) = match chain {
@@ -435,9 +402,9 @@ impl Queue {
     pub fn arm(&mut self, n: u16) {
         if self.event_idx {
             let event = self.next_used.wrapping_add(n.max(1) - 1);
-            self.ram.store(self.avail + 4 + 2 * u64::from(self.size), event.to_le());
+            self.ring.set_used_event(event);
         } else {
-            self.ram.store(self.avail, 0u16);
+            self.ring.set_interrupts(true);
         }
         fence(Ordering::SeqCst);
     }
@@ -445,60 +412,7 @@ impl Queue {
     /// Ask for no interrupts while completions are taken; with EVENT_IDX the event that has passed does that.
     pub fn disarm(&mut self) {
         if !self.event_idx {
-            self.ram.store(self.avail, NO_INTERRUPT.to_le());
-        }
-    }
-}
-
-/// A queue that threads share. Nobody holds its lock while waiting for the device.
-pub struct SharedQueue {
-    queue: Mutex<Queue>,
-    // to learn that the device is gone
-    socket: UnixStream,
-}
-
-impl SharedQueue {
-    pub fn new(queue: Queue, socket: UnixStream) -> Self {
-        SharedQueue { queue: Mutex::new(queue), socket }
-    }
-
-    pub fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// The call eventfd, kept open while somebody waits on it.
-    pub(crate) fn call(&self) -> Arc<EventFd> {
-        self.lock().call.clone()
-    }
-
-    pub(crate) fn socket_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-
-    /// Wait until `n` completions are there to `reap`. False: not within `timeout`. An error: the device is gone.
-    pub fn wait(&self, n: u16, timeout: Duration) -> Result<bool> {
-        let end = Instant::now().checked_add(timeout);
-        loop {
-            let call = {
-                let mut q = self.lock();
-                q.arm(n);
-                if q.pending() >= n {
-                    return Ok(true);
-                }
-                q.call.clone()
-            };
-            let (_, gone) = wait_or_hangup(&[call.as_raw_fd()], self.socket_fd(), end)?;
-            let mut q = self.lock();
-            q.take_signals();
-            if q.pending() >= n {
-                return Ok(true);
-            }
-            if gone {
-                return Err(GuestError::Disconnected(format!("while queue {} waited", q.index)));
-            }
-            if end.is_some_and(|e| Instant::now() >= e) {
-                return Ok(false);
-            }
+            self.ring.set_interrupts(false);
         }
     }
 }
