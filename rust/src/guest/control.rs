@@ -22,9 +22,7 @@ pub struct Reply {
 impl Reply {
     /// The status (virtio_snd_hdr); 0 if there is none.
     pub fn status(&self) -> u32 {
-        self.bytes
-            .first_chunk()
-            .map_or(0, |b| u32::from_le_bytes(*b))
+        self.bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
     }
 }
 
@@ -42,10 +40,7 @@ pub struct PcmParams {
 impl Driver {
     /// Send a request and wait for its answer. The writable part is a header of 4 bytes and the rest apart, as with Linux.
     pub fn request(&self, request: &[u8], reply_bytes: u32) -> Result<Reply> {
-        let shape = Shape {
-            indirect: self.indirect(),
-            ..Shape::default()
-        };
+        let shape = Shape { indirect: self.indirect(), ..Shape::default() };
         self.request_shaped(request, reply_bytes, &shape)
     }
 
@@ -66,29 +61,11 @@ impl Driver {
         self.ram.write(answer, &vec![0; reply_bytes as usize])?;
         let header = reply_bytes.min(4);
         let areas = [
-            Piece {
-                addr: asked,
-                len: request.len() as u32,
-                writable: false,
-            },
-            Piece {
-                addr: answer,
-                len: header,
-                writable: true,
-            },
-            Piece {
-                addr: answer + u64::from(header),
-                len: reply_bytes - header,
-                writable: true,
-            },
+            Piece { addr: asked, len: request.len() as u32, writable: false },
+            Piece { addr: answer, len: header, writable: true },
+            Piece { addr: answer + u64::from(header), len: reply_bytes - header, writable: true },
         ];
-        let reply = self.exchange(
-            request,
-            &shape.cut(&areas),
-            shape.indirect && self.indirect(),
-            answer,
-            reply_bytes,
-        );
+        let reply = self.exchange(request, &shape.cut(&areas), shape.indirect && self.indirect(), answer, reply_bytes);
         // What the device did not give back it may still write to.
         if !matches!(reply, Err(GuestError::Timeout { .. })) {
             self.ram.free(asked, len);
@@ -97,14 +74,7 @@ impl Driver {
         reply
     }
 
-    fn exchange(
-        &self,
-        request: &[u8],
-        pieces: &[Piece],
-        indirect: bool,
-        answer: u64,
-        room: u32,
-    ) -> Result<Reply> {
+    fn exchange(&self, request: &[u8], pieces: &[Piece], indirect: bool, answer: u64, room: u32) -> Result<Reply> {
         let control = &self.queues[wire::CONTROL];
         let begin = Instant::now();
         let head = {
@@ -120,21 +90,14 @@ impl Driver {
             if !control.wait(1, left)? {
                 let code = request.first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
                 let what = wire::request_name(code);
-                return Err(GuestError::Timeout {
-                    what,
-                    seconds: self.options.request_timeout.as_secs_f64(),
-                });
+                return Err(GuestError::Timeout { what, seconds: self.options.request_timeout.as_secs_f64() });
             }
             let ns = begin.elapsed().as_nanos() as u64;
             // Answers to requests that were given up before come first.
             while let Some(used) = control.lock().reap() {
                 if used.head == u32::from(head) {
                     let bytes = self.ram.read(answer, used.len.min(room) as usize)?;
-                    return Ok(Reply {
-                        bytes,
-                        used_len: used.len,
-                        ns,
-                    });
+                    return Ok(Reply { bytes, used_len: used.len, ns });
                 }
             }
         }
@@ -144,10 +107,7 @@ impl Driver {
     pub fn info(&self, code: u32, start: u32, count: u32, size: u32) -> Result<(u32, Vec<u8>)> {
         let bytes = count.saturating_mul(size).min(1 << 20);
         let reply = self.request(&wire::words(&[code, start, count, size]), 4 + bytes)?;
-        Ok((
-            reply.status(),
-            reply.bytes.get(4..).unwrap_or_default().to_vec(),
-        ))
+        Ok((reply.status(), reply.bytes.get(4..).unwrap_or_default().to_vec()))
     }
 
     /// PREPARE, RELEASE, START or STOP; returns the status.
@@ -157,13 +117,7 @@ impl Driver {
 
     /// SET_PARAMS; returns the status.
     pub fn set_params(&self, stream: u32, p: &PcmParams) -> Result<u32> {
-        let mut bytes = wire::words(&[
-            wire::SET_PARAMS,
-            stream,
-            p.buffer_bytes,
-            p.period_bytes,
-            p.features,
-        ]);
+        let mut bytes = wire::words(&[wire::SET_PARAMS, stream, p.buffer_bytes, p.period_bytes, p.features]);
         bytes.extend([p.channels, p.format, p.rate, 0]);
         Ok(self.request(&bytes, 4)?.status())
     }
@@ -180,8 +134,5 @@ pub(crate) fn accepted(code: u32, stream: u32, status: u32) -> Result<()> {
         return Ok(());
     }
     let what = format!("{} of stream {stream}", wire::request_name(code));
-    Err(GuestError::Refused {
-        what,
-        status: wire::status_name(status),
-    })
+    Err(GuestError::Refused { what, status: wire::status_name(status) })
 }

@@ -28,12 +28,7 @@ pub enum GuestError {
     BadAddress { addr: u64, len: u64 },
     /// A queue has no free descriptors for a chain.
     #[error("queue {queue} is full: a chain of {wanted} descriptors, {free} of {size} free")]
-    QueueFull {
-        queue: usize,
-        wanted: usize,
-        free: usize,
-        size: u16,
-    },
+    QueueFull { queue: usize, wanted: usize, free: usize, size: u16 },
     /// An argument that makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -42,10 +37,7 @@ pub enum GuestError {
     Aborted(String),
     /// The operating system refused.
     #[error("{what}: {source}")]
-    System {
-        what: &'static str,
-        source: io::Error,
-    },
+    System { what: &'static str, source: io::Error },
 }
 
 impl GuestError {

@@ -45,14 +45,8 @@ pub(crate) struct EventQueue {
 
 impl EventQueue {
     pub fn new(queue: Arc<SharedQueue>, ram: Arc<GuestRam>) -> Result<Self> {
-        let arrived =
-            EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(GuestError::system("eventfd"))?;
-        Ok(EventQueue {
-            queue,
-            ram,
-            inbox: Mutex::default(),
-            arrived,
-        })
+        let arrived = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(GuestError::system("eventfd"))?;
+        Ok(EventQueue { queue, ram, inbox: Mutex::default(), arrived })
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -67,11 +61,7 @@ impl EventQueue {
         inbox.buffers = vec![0; size.into()];
         let all = self.ram.alloc(u64::from(size) * 8, 16)?;
         for i in 0..u64::from(size) {
-            let piece = Piece {
-                addr: all + 8 * i,
-                len: wire::EVENT_BYTES,
-                writable: true,
-            };
+            let piece = Piece { addr: all + 8 * i, len: wire::EVENT_BYTES, writable: true };
             let head = queue.reserve(&[piece], false)?;
             inbox.buffers[usize::from(head)] = piece.addr;
             queue.offer(head);
@@ -145,11 +135,7 @@ impl EventQueue {
     /// XRUN events of a stream since the connection was made.
     pub fn xruns(&self, stream: u32) -> u64 {
         self.collect();
-        self.inbox()
-            .xruns
-            .get(stream as usize)
-            .copied()
-            .unwrap_or(0)
+        self.inbox().xruns.get(stream as usize).copied().unwrap_or(0)
     }
 
     /// Wait until there is an event to `take`.
@@ -169,9 +155,7 @@ impl EventQueue {
             let _ = self.arrived.read();
             self.collect();
             if gone && self.inbox().log.is_empty() {
-                return Err(GuestError::Disconnected(
-                    "while an event was awaited".into(),
-                ));
+                return Err(GuestError::Disconnected("while an event was awaited".into()));
             }
         }
     }

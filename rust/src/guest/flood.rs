@@ -45,18 +45,11 @@ impl Driver {
         let bytes = options.message_bytes.unwrap_or(options.params.period_bytes);
         let depth = u64::from(flood.depth.max(1));
         self.prepare_stream(options)?;
-        let shape = Shape {
-            indirect: options.shape.indirect && self.indirect(),
-            ..options.shape.clone()
-        };
+        let shape = Shape { indirect: options.shape.indirect && self.indirect(), ..options.shape.clone() };
         let slot = (u64::from(bytes) + 16 + 4095) & !4095;
         let area = self.ram.alloc(slot * depth, 4096)?;
         let shared = &self.queues[if options.capture { wire::RX } else { wire::TX }];
-        let kick = if options.params.features & wire::MSG_POLLING != 0 {
-            Kick::Never
-        } else {
-            Kick::Asked
-        };
+        let kick = if options.params.features & wire::MSG_POLLING != 0 { Kick::Never } else { Kick::Asked };
         let mut status = vec![0u64; shared.lock().size().into()];
         let mut heads = Vec::new();
         for i in 0..depth {
@@ -65,21 +58,9 @@ impl Driver {
             let header = (data + u64::from(bytes)).next_multiple_of(4);
             self.ram.write(header, &options.stream.to_le_bytes())?;
             let areas = [
-                Piece {
-                    addr: header,
-                    len: XFER_BYTES,
-                    writable: false,
-                },
-                Piece {
-                    addr: data,
-                    len: bytes,
-                    writable: options.capture,
-                },
-                Piece {
-                    addr: header + 4,
-                    len: STATUS_BYTES,
-                    writable: true,
-                },
+                Piece { addr: header, len: XFER_BYTES, writable: false },
+                Piece { addr: data, len: bytes, writable: options.capture },
+                Piece { addr: header + 4, len: STATUS_BYTES, writable: true },
             ];
             let head = shared.lock().reserve(&shape.cut(&areas), shape.indirect)?;
             status[usize::from(head)] = header + 4;
@@ -105,7 +86,7 @@ impl Driver {
         let shared = &self.queues[if options.capture { wire::RX } else { wire::TX }];
         let mut report = FloodReport::default();
         let (kicks, signals) = {
-            let mut queue = shared.lock();
+            let queue = shared.lock();
             (queue.kicks(), queue.signals())
         };
         let mut left = flood.messages;
@@ -125,10 +106,7 @@ impl Driver {
             let batch = u64::from(flood.batch.max(1)).min(in_flight) as u16;
             if !shared.wait(batch, options.stall)? {
                 let what = format!("{in_flight} messages of stream {}", options.stream);
-                return Err(GuestError::Timeout {
-                    what,
-                    seconds: options.stall.as_secs_f64(),
-                });
+                return Err(GuestError::Timeout { what, seconds: options.stall.as_secs_f64() });
             }
             let mut queue = shared.lock();
             queue.disarm();
@@ -152,7 +130,7 @@ impl Driver {
         report.elapsed_ns = begin.elapsed().max(Duration::from_nanos(1)).as_nanos() as u64;
         self.must(wire::STOP, options.stream)?;
         self.must(wire::RELEASE, options.stream)?;
-        let mut queue = shared.lock();
+        let queue = shared.lock();
         report.kicks = queue.kicks() - kicks;
         report.signals = queue.signals() - signals;
         Ok(report)

@@ -66,10 +66,7 @@ impl Frontend {
             match UnixStream::connect(path) {
                 Ok(sock) => return Ok(Self::new(sock, timeout)),
                 Err(source) if Instant::now() >= end => {
-                    return Err(GuestError::Connect {
-                        socket: path.display().to_string(),
-                        source,
-                    });
+                    return Err(GuestError::Connect { socket: path.display().to_string(), source });
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
@@ -82,12 +79,7 @@ impl Frontend {
     }
 
     fn new(sock: UnixStream, timeout: Duration) -> Self {
-        Frontend {
-            sock,
-            timeout: timeout.max(Duration::from_secs(1)),
-            protocol: 0,
-            need_reply: false,
-        }
+        Frontend { sock, timeout: timeout.max(Duration::from_secs(1)), protocol: 0, need_reply: false }
     }
 
     /// Protocol features agreed on.
@@ -130,19 +122,14 @@ impl Frontend {
         let mut got = 0;
         while got < buf.len() {
             if !wait_readable(&[self.sock.as_raw_fd()], Some(end))?[0] {
-                return Err(GuestError::Timeout {
-                    what: what.into(),
-                    seconds: self.timeout.as_secs_f64(),
-                });
+                return Err(GuestError::Timeout { what: what.into(), seconds: self.timeout.as_secs_f64() });
             }
             match (&self.sock).read(&mut buf[got..]) {
                 Ok(0) => return Err(GuestError::Disconnected(format!("in answer to {what}"))),
                 Ok(n) => got += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => (),
                 Err(e) => {
-                    return Err(GuestError::Disconnected(format!(
-                        "in answer to {what}: {e}"
-                    )));
+                    return Err(GuestError::Disconnected(format!("in answer to {what}: {e}")));
                 }
             }
         }
@@ -157,9 +144,7 @@ impl Frontend {
         let word = |i: usize| u32::from_le_bytes([head[i], head[i + 1], head[i + 2], head[i + 3]]);
         let (code, flags, size) = (word(0), word(4), word(8) as usize);
         if size > MAX_BODY {
-            return Err(GuestError::Protocol(format!(
-                "a message of {size} bytes in answer to {what}"
-            )));
+            return Err(GuestError::Protocol(format!("a message of {size} bytes in answer to {what}")));
         }
         let mut body = vec![0; size];
         self.read(&mut body, end, what)?;
@@ -174,9 +159,7 @@ impl Frontend {
             match self.reply(req)?.as_slice() {
                 [0, 0, 0, 0, 0, 0, 0, 0] => (),
                 other => {
-                    return Err(GuestError::Protocol(format!(
-                        "the device refused {req:?}: {other:?}"
-                    )));
+                    return Err(GuestError::Protocol(format!("the device refused {req:?}: {other:?}")));
                 }
             }
         }
@@ -186,10 +169,7 @@ impl Frontend {
     fn reply(&self, req: Req) -> Result<Vec<u8>> {
         let m = self.recv_raw(&format!("{req:?}"))?;
         if m.code != req as u32 || m.flags & REPLY == 0 {
-            let text = format!(
-                "message {} with flags {:#x} in answer to {req:?}",
-                m.code, m.flags
-            );
+            let text = format!("message {} with flags {:#x} in answer to {req:?}", m.code, m.flags);
             return Err(GuestError::Protocol(text));
         }
         Ok(m.body)
@@ -205,8 +185,7 @@ impl Frontend {
     fn get_u64(&self, req: Req) -> Result<u64> {
         let body = self.call(req, &[])?;
         let bytes = body.try_into();
-        let bytes = bytes
-            .map_err(|b: Vec<u8>| GuestError::Protocol(format!("{} bytes as {req:?}", b.len())))?;
+        let bytes = bytes.map_err(|b: Vec<u8>| GuestError::Protocol(format!("{} bytes as {req:?}", b.len())))?;
         Ok(u64::from_le_bytes(bytes))
     }
 
@@ -224,12 +203,7 @@ impl Frontend {
 
     /// Never asks for an acknowledgement: whether there is one is being agreed on just now.
     pub fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        self.send_raw(
-            Req::SET_PROTOCOL_FEATURES as u32,
-            0,
-            &words(&[features]),
-            &[],
-        )?;
+        self.send_raw(Req::SET_PROTOCOL_FEATURES as u32, 0, &words(&[features]), &[])?;
         self.protocol = features;
         Ok(())
     }
@@ -248,26 +222,17 @@ impl Frontend {
 
     /// Read `len` bytes of the configuration space from `offset` on.
     pub fn get_config(&self, offset: u32, len: u32) -> Result<Vec<u8>> {
-        let mut body: Vec<u8> = [offset, len, 0]
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect();
+        let mut body: Vec<u8> = [offset, len, 0].iter().flat_map(|v| v.to_le_bytes()).collect();
         body.resize(12 + len as usize, 0);
         let reply = self.call(Req::GET_CONFIG, &body)?;
         match reply.get(12..) {
             Some(config) if config.len() == len as usize => Ok(config.to_vec()),
-            _ => Err(GuestError::Protocol(format!(
-                "GET_CONFIG of {len} bytes answered with {}",
-                reply.len()
-            ))),
+            _ => Err(GuestError::Protocol(format!("GET_CONFIG of {len} bytes answered with {}", reply.len()))),
         }
     }
 
     pub fn set_config(&self, offset: u32, data: &[u8]) -> Result<()> {
-        let mut body: Vec<u8> = [offset, data.len() as u32, 0]
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect();
+        let mut body: Vec<u8> = [offset, data.len() as u32, 0].iter().flat_map(|v| v.to_le_bytes()).collect();
         body.extend_from_slice(data);
         self.send(Req::SET_CONFIG, &body, &[])
     }
@@ -287,19 +252,11 @@ impl Frontend {
     }
 
     pub fn add_mem_region(&self, r: &Region) -> Result<()> {
-        self.send(
-            Req::ADD_MEM_REG,
-            &words(&[0, r.addr, r.size, r.user_addr, 0]),
-            &[r.fd],
-        )
+        self.send(Req::ADD_MEM_REG, &words(&[0, r.addr, r.size, r.user_addr, 0]), &[r.fd])
     }
 
     pub fn remove_mem_region(&self, r: &Region) -> Result<()> {
-        self.send(
-            Req::REM_MEM_REG,
-            &words(&[0, r.addr, r.size, r.user_addr, 0]),
-            &[],
-        )
+        self.send(Req::REM_MEM_REG, &words(&[0, r.addr, r.size, r.user_addr, 0]), &[])
     }
 
     fn vring_state(&self, req: Req, ring: usize, value: u32) -> Result<()> {
@@ -325,43 +282,25 @@ impl Frontend {
             [a, b, c, d, lo, hi, _, _] if u32::from_le_bytes([*a, *b, *c, *d]) == ring as u32 => {
                 Ok(u16::from_le_bytes([*lo, *hi]))
             }
-            other => Err(GuestError::Protocol(format!(
-                "GET_VRING_BASE of ring {ring} answered with {other:?}"
-            ))),
+            other => Err(GuestError::Protocol(format!("GET_VRING_BASE of ring {ring} answered with {other:?}"))),
         }
     }
 
     pub fn set_vring_addr(&self, ring: usize, at: RingAddr) -> Result<()> {
         // index, flags; then descriptors, used, available, log
-        self.send(
-            Req::SET_VRING_ADDR,
-            &words(&[ring as u64, at.desc, at.used, at.avail, 0]),
-            &[],
-        )
+        self.send(Req::SET_VRING_ADDR, &words(&[ring as u64, at.desc, at.used, at.avail, 0]), &[])
     }
 
     pub fn set_vring_kick(&self, ring: usize, fd: &EventFd) -> Result<()> {
-        self.send(
-            Req::SET_VRING_KICK,
-            &words(&[ring as u64]),
-            &[fd.as_raw_fd()],
-        )
+        self.send(Req::SET_VRING_KICK, &words(&[ring as u64]), &[fd.as_raw_fd()])
     }
 
     pub fn set_vring_call(&self, ring: usize, fd: &EventFd) -> Result<()> {
-        self.send(
-            Req::SET_VRING_CALL,
-            &words(&[ring as u64]),
-            &[fd.as_raw_fd()],
-        )
+        self.send(Req::SET_VRING_CALL, &words(&[ring as u64]), &[fd.as_raw_fd()])
     }
 
     pub fn set_vring_err(&self, ring: usize, fd: &EventFd) -> Result<()> {
-        self.send(
-            Req::SET_VRING_ERR,
-            &words(&[ring as u64]),
-            &[fd.as_raw_fd()],
-        )
+        self.send(Req::SET_VRING_ERR, &words(&[ring as u64]), &[fd.as_raw_fd()])
     }
 
     /// Cut the connection without a word.

@@ -21,11 +21,7 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape {
-            pieces: Vec::new(),
-            indirect: true,
-            pages: true,
-        }
+        Shape { pieces: Vec::new(), indirect: true, pages: true }
     }
 }
 
@@ -67,43 +63,21 @@ mod tests {
     use super::*;
 
     fn piece(addr: u64, len: u32, writable: bool) -> Piece {
-        Piece {
-            addr,
-            len,
-            writable,
-        }
+        Piece { addr, len, writable }
     }
 
     #[test]
     fn sizes_go_on_over_areas_and_never_join_them() {
-        let shape = Shape {
-            pieces: vec![1, 3, 7],
-            indirect: false,
-            pages: false,
-        };
-        let cut = shape.cut(&[
-            piece(0, 4, false),
-            piece(100, 9, false),
-            piece(200, 2, true),
-        ]);
-        let want = [
-            (0, 1, false),
-            (1, 3, false),
-            (100, 7, false),
-            (107, 1, false),
-            (108, 1, false),
-            (200, 2, true),
-        ];
+        let shape = Shape { pieces: vec![1, 3, 7], indirect: false, pages: false };
+        let cut = shape.cut(&[piece(0, 4, false), piece(100, 9, false), piece(200, 2, true)]);
+        let want = [(0, 1, false), (1, 3, false), (100, 7, false), (107, 1, false), (108, 1, false), (200, 2, true)];
         assert_eq!(cut, want.map(|(a, n, w)| piece(a, n, w)));
     }
 
     #[test]
     fn uncut_messages_break_at_pages_only() {
         let cut = Shape::default().cut(&[piece(4000, 5000, true)]);
-        assert_eq!(
-            cut,
-            [(4000, 96), (4096, 4096), (8192, 808)].map(|(a, n)| piece(a, n, true))
-        );
+        assert_eq!(cut, [(4000, 96), (4096, 4096), (8192, 808)].map(|(a, n)| piece(a, n, true)));
     }
 
     #[test]

@@ -7,8 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
 
 use vm_memory::{
-    AtomicAccess, Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap,
-    GuestMemoryRegion,
+    AtomicAccess, Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
 };
 
 use super::error::{GuestError, Result};
@@ -45,28 +44,20 @@ impl GuestRam {
             let file = unsafe {
                 let fd = libc::memfd_create(c"vsnd-guest".as_ptr(), libc::MFD_CLOEXEC);
                 if fd < 0 {
-                    return Err(GuestError::system("memfd_create")(
-                        std::io::Error::last_os_error(),
-                    ));
+                    return Err(GuestError::system("memfd_create")(std::io::Error::last_os_error()));
                 }
                 File::from_raw_fd(fd)
             };
             file.set_len(size).map_err(GuestError::system("memfd"))?;
             let second = file.try_clone().map_err(GuestError::system("memfd"))?;
-            maps.push((
-                GuestAddress(addr),
-                size as usize,
-                Some(FileOffset::new(second, 0)),
-            ));
+            maps.push((GuestAddress(addr), size as usize, Some(FileOffset::new(second, 0))));
             files.push(file);
         }
         let mem = GuestMemoryMmap::from_ranges_with_files(maps)
             .map_err(|e| GuestError::Invalid(format!("memory regions: {e}")))?;
         let mut regions = Vec::new();
         for (region, file) in mem.iter().zip(&files) {
-            let user = mem
-                .get_host_address(region.start_addr())
-                .map_err(|_| GuestError::NoMemory(region.len()))?;
+            let user = mem.get_host_address(region.start_addr()).map_err(|_| GuestError::NoMemory(region.len()))?;
             regions.push(Region {
                 addr: region.start_addr().0,
                 size: region.len(),
@@ -74,12 +65,7 @@ impl GuestRam {
                 fd: file.as_raw_fd(),
             });
         }
-        let ram = GuestRam {
-            mem,
-            regions,
-            files,
-            free: Mutex::default(),
-        };
+        let ram = GuestRam { mem, regions, files, free: Mutex::default() };
         ram.free_all();
         Ok(ram)
     }
@@ -97,10 +83,7 @@ impl GuestRam {
     /// The address in this process of a guest-physical one; 0 if it is in no region.
     pub fn user_addr(&self, addr: u64) -> u64 {
         let of = |r: &&Region| (r.addr..r.addr + r.size).contains(&addr);
-        self.regions
-            .iter()
-            .find(of)
-            .map_or(0, |r| r.user_addr + (addr - r.addr))
+        self.regions.iter().find(of).map_or(0, |r| r.user_addr + (addr - r.addr))
     }
 
     fn ranges(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
@@ -115,18 +98,10 @@ impl GuestRam {
         let mut free = self.ranges();
         let fit = |(&start, &room): (&u64, &u64)| {
             let last = (start + room).checked_sub(len)?;
-            let at = if high {
-                last / align * align
-            } else {
-                start.next_multiple_of(align)
-            };
+            let at = if high { last / align * align } else { start.next_multiple_of(align) };
             (at >= start && at <= last).then_some((start, room, at))
         };
-        let found = if high {
-            free.iter().rev().find_map(fit)
-        } else {
-            free.iter().find_map(fit)
-        };
+        let found = if high { free.iter().rev().find_map(fit) } else { free.iter().find_map(fit) };
         let (start, room, at) = found.ok_or(GuestError::NoMemory(len))?;
         free.remove(&start);
         if at > start {
@@ -180,9 +155,7 @@ impl GuestRam {
             let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
             // SAFETY: a call on a descriptor that we own; the mappings stay and read as zero.
             if unsafe { libc::fallocate(file.as_raw_fd(), how, 0, r.size as i64) } < 0 {
-                return Err(GuestError::system("fallocate")(
-                    std::io::Error::last_os_error(),
-                ));
+                return Err(GuestError::system("fallocate")(std::io::Error::last_os_error()));
             }
         }
         Ok(())
@@ -190,28 +163,20 @@ impl GuestRam {
 
     /// Copy into guest memory.
     pub fn write(&self, addr: u64, data: &[u8]) -> Result<()> {
-        let bad = |_| GuestError::BadAddress {
-            addr,
-            len: data.len() as u64,
-        };
+        let bad = |_| GuestError::BadAddress { addr, len: data.len() as u64 };
         self.mem.write_slice(data, GuestAddress(addr)).map_err(bad)
     }
 
     /// Copy out of guest memory.
     pub fn read_into(&self, addr: u64, data: &mut [u8]) -> Result<()> {
         let len = data.len() as u64;
-        self.mem
-            .read_slice(data, GuestAddress(addr))
-            .map_err(|_| GuestError::BadAddress { addr, len })
+        self.mem.read_slice(data, GuestAddress(addr)).map_err(|_| GuestError::BadAddress { addr, len })
     }
 
     /// A copy of `len` bytes.
     pub fn read(&self, addr: u64, len: usize) -> Result<Vec<u8>> {
         if !self.mem.check_range(GuestAddress(addr), len) {
-            return Err(GuestError::BadAddress {
-                addr,
-                len: len as u64,
-            });
+            return Err(GuestError::BadAddress { addr, len: len as u64 });
         }
         let mut data = vec![0; len];
         self.read_into(addr, &mut data)?;
@@ -221,9 +186,7 @@ impl GuestRam {
     /// Load one aligned little-endian field of a ring (Acquire).
     pub(crate) fn load<T: AtomicAccess + Default>(&self, addr: u64) -> T {
         // Rings were allocated here: the address is in memory and aligned.
-        self.mem
-            .load(GuestAddress(addr), Ordering::Acquire)
-            .unwrap_or_default()
+        self.mem.load(GuestAddress(addr), Ordering::Acquire).unwrap_or_default()
     }
 
     /// Store one aligned little-endian field of a ring (Release).
@@ -248,14 +211,8 @@ mod tests {
         ram.free(a, 5000);
         ram.free(b, 5000);
         ram.free(ring, 100);
-        assert_eq!(
-            *ram.ranges(),
-            BTreeMap::from([(0, 1 << 16), (1 << 32, 1 << 16)])
-        );
-        assert!(matches!(
-            ram.alloc(1 << 17, 16),
-            Err(GuestError::NoMemory(_))
-        ));
+        assert_eq!(*ram.ranges(), BTreeMap::from([(0, 1 << 16), (1 << 32, 1 << 16)]));
+        assert!(matches!(ram.alloc(1 << 17, 16), Err(GuestError::NoMemory(_))));
     }
 
     #[test]

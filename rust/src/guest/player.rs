@@ -80,11 +80,13 @@ fn queue_index(capture: bool) -> usize {
 
 impl Driver {
     fn counts(&self, capture: bool) -> Counts {
-        let mut queue = self.queues[queue_index(capture)].lock();
-        Counts {
-            kicks: queue.kicks(),
-            signals: queue.signals(),
-        }
+        let counts = {
+            let mut queue = self.queues[queue_index(capture)].lock();
+            queue.take_signals();
+            Counts { kicks: queue.kicks(), signals: queue.signals() }
+        };
+        self.pump(capture).nudge();
+        counts
     }
 
     pub(crate) fn pump(&self, capture: bool) -> &Pump {
@@ -94,37 +96,20 @@ impl Driver {
     /// SET_PARAMS and PREPARE; an error if the device refuses.
     pub(crate) fn prepare_stream(&self, options: &StreamOptions) -> Result<()> {
         let p = &options.params;
-        if p.period_bytes == 0
-            || p.buffer_bytes < p.period_bytes
-            || options.message_bytes == Some(0)
-        {
-            return Err(GuestError::Invalid(
-                "a stream needs 0 < period <= buffer, and messages of some bytes".into(),
-            ));
+        if p.period_bytes == 0 || p.buffer_bytes < p.period_bytes || options.message_bytes == Some(0) {
+            return Err(GuestError::Invalid("a stream needs 0 < period <= buffer, and messages of some bytes".into()));
         }
-        accepted(
-            wire::SET_PARAMS,
-            options.stream,
-            self.set_params(options.stream, p)?,
-        )?;
+        accepted(wire::SET_PARAMS, options.stream, self.set_params(options.stream, p)?)?;
         self.must(wire::PREPARE, options.stream)
     }
 
     /// Begin to play `source` (over and over until `total_bytes`; the buffers stay zero if it is empty) or to record
     /// `total_bytes`. Returns when START was answered.
-    pub fn start_stream(
-        self: &Arc<Self>,
-        options: StreamOptions,
-        source: Vec<u8>,
-        total_bytes: u64,
-    ) -> Result<Run> {
+    pub fn start_stream(self: &Arc<Self>, options: StreamOptions, source: Vec<u8>, total_bytes: u64) -> Result<Run> {
         self.prepare_stream(&options)?;
         let before = self.counts(options.capture);
         let xruns = self.events.xruns(options.stream);
-        let shape = Shape {
-            indirect: options.shape.indirect && self.indirect(),
-            ..options.shape.clone()
-        };
+        let shape = Shape { indirect: options.shape.indirect && self.indirect(), ..options.shape.clone() };
         let plan = Plan {
             stream: options.stream,
             capture: options.capture,
@@ -139,16 +124,7 @@ impl Driver {
         let started = self.must(wire::START, options.stream);
         let (begun, started_ns) = (self.counts(options.capture), monotonic_ns());
         let driver = self.clone();
-        let run = Run {
-            driver,
-            id,
-            options,
-            before,
-            begun,
-            xruns,
-            started_ns,
-            report: Mutex::default(),
-        };
+        let run = Run { driver, id, options, before, begun, xruns, started_ns, report: Mutex::default() };
         started.map(|()| run)
     }
 
@@ -172,46 +148,25 @@ impl Run {
     /// Messages that came back so far, and bytes offered (playback) or recorded (capture).
     pub fn progress(&self) -> (usize, u64) {
         let capture = self.options.capture;
-        let look = self.pump().with(self.id, |t| {
-            (
-                t.done,
-                if capture {
-                    t.recorded.len() as u64
-                } else {
-                    t.offered
-                },
-            )
-        });
+        let look = self.pump().with(self.id, |t| (t.done, if capture { t.recorded.len() as u64 } else { t.offered }));
         look.unwrap_or_else(|_| {
             let report = self.report.lock().unwrap_or_else(|e| e.into_inner());
-            report.as_ref().map_or((0, 0), |r| {
-                (
-                    r.messages.iter().filter(|m| m.done_ns != 0).count(),
-                    r.bytes,
-                )
-            })
+            report.as_ref().map_or((0, 0), |r| (r.messages.iter().filter(|m| m.done_ns != 0).count(), r.bytes))
         })
     }
 
     /// Wait until `n` messages came back, or the stream was cut off. False if that takes longer than the stall limit.
     pub fn wait_messages(&self, n: usize) -> Result<bool> {
-        self.pump()
-            .wait(self.id, self.options.stall, |t| t.done >= n)
+        self.pump().wait(self.id, self.options.stall, |t| t.done >= n)
     }
 
     /// Wait to the end, then STOP and RELEASE. A stream that was cut off (reset, device gone) is told in the report.
     pub fn wait(&self) -> Result<Report> {
-        if self
-            .pump()
-            .wait(self.id, self.options.stall, |t| t.complete() || t.stopped)?
-        {
+        if self.pump().wait(self.id, self.options.stall, |t| t.complete() || t.stopped)? {
             return self.stop(true);
         }
         let what = format!("a message of stream {}", self.options.stream);
-        Err(GuestError::Timeout {
-            what,
-            seconds: self.options.stall.as_secs_f64(),
-        })
+        Err(GuestError::Timeout { what, seconds: self.options.stall.as_secs_f64() })
     }
 
     /// STOP; what is queued stays queued until `resume`.
@@ -243,11 +198,7 @@ impl Run {
         })?;
         let end = self.driver.counts(self.options.capture);
         let stopping_ns = monotonic_ns();
-        let asked = if aborted {
-            Ok(())
-        } else {
-            self.wind_up(paused, release)
-        };
+        let asked = if aborted { Ok(()) } else { self.wind_up(paused, release) };
         let ended_ns = monotonic_ns();
         let after = self.driver.counts(self.options.capture);
         let mut report = Report {
@@ -263,12 +214,7 @@ impl Run {
         };
         if let Some(mut t) = self.pump().detach(self.id) {
             report.unreturned = t.outstanding();
-            report.bytes = t
-                .messages
-                .iter()
-                .filter(|m| m.done_ns != 0)
-                .map(|m| u64::from(m.bytes))
-                .sum();
+            report.bytes = t.messages.iter().filter(|m| m.done_ns != 0).map(|m| u64::from(m.bytes)).sum();
             report.messages = std::mem::take(&mut t.messages);
             report.recorded = std::mem::take(&mut t.recorded);
             report.aborted = t.aborted.take();
@@ -287,10 +233,7 @@ impl Run {
         }
         if release {
             self.driver.must(wire::RELEASE, self.options.stream)?;
-            self.pump()
-                .wait(self.id, self.driver.options.request_timeout, |t| {
-                    t.outstanding() == 0
-                })?;
+            self.pump().wait(self.id, self.driver.options.request_timeout, |t| t.outstanding() == 0)?;
         }
         Ok(())
     }

@@ -42,24 +42,10 @@ pub(crate) struct Pump {
 }
 
 impl Pump {
-    pub fn new(
-        queue: Arc<SharedQueue>,
-        events: Arc<EventQueue>,
-        ram: Arc<GuestRam>,
-    ) -> Result<Self> {
-        let wake =
-            EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(GuestError::system("eventfd"))?;
-        let shared = Shared {
-            queue,
-            events,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            wake,
-        };
-        Ok(Pump {
-            shared: Arc::new(shared),
-            ram,
-        })
+    pub fn new(queue: Arc<SharedQueue>, events: Arc<EventQueue>, ram: Arc<GuestRam>) -> Result<Self> {
+        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(GuestError::system("eventfd"))?;
+        let shared = Shared { queue, events, state: Mutex::default(), changed: Condvar::new(), wake };
+        Ok(Pump { shared: Arc::new(shared), ram })
     }
 
     /// Begin: offers the first messages, as far as the buffer goes. Returns the transfer's id.
@@ -83,9 +69,7 @@ impl Pump {
             }
             let shared = self.shared.clone();
             let name = format!("guest-queue{}", self.shared.queue.lock().index());
-            let run = std::thread::Builder::new()
-                .name(name)
-                .spawn(move || shared.run());
+            let run = std::thread::Builder::new().name(name).spawn(move || shared.run());
             state.thread = Some(run.map_err(GuestError::system("thread"))?);
             state.running = true;
         }
@@ -97,22 +81,14 @@ impl Pump {
     /// Look at a transfer, or change it.
     pub fn with<R>(&self, id: u64, f: impl FnOnce(&mut Transfer) -> R) -> Result<R> {
         let mut state = self.shared.lock();
-        let r = state
-            .find(id)
-            .map(f)
-            .ok_or_else(|| GuestError::Invalid("the stream has ended".into()))?;
+        let r = state.find(id).map(f).ok_or_else(|| GuestError::Invalid("the stream has ended".into()))?;
         drop(state);
         self.nudge();
         Ok(r)
     }
 
     /// Wait until `done` says so or nothing has come back for `stall` (then false).
-    pub fn wait(
-        &self,
-        id: u64,
-        stall: Duration,
-        mut done: impl FnMut(&Transfer) -> bool,
-    ) -> Result<bool> {
+    pub fn wait(&self, id: u64, stall: Duration, mut done: impl FnMut(&Transfer) -> bool) -> Result<bool> {
         let mut state = self.shared.lock();
         let mut last = (0, Instant::now());
         loop {
@@ -128,15 +104,8 @@ impl Pump {
             } else if last.1.elapsed() >= stall {
                 return Ok(false);
             }
-            let left = stall
-                .saturating_sub(last.1.elapsed())
-                .max(Duration::from_millis(1));
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(|e| e.into_inner())
-                .0;
+            let left = stall.saturating_sub(last.1.elapsed()).max(Duration::from_millis(1));
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(|e| e.into_inner()).0;
         }
     }
 
@@ -215,10 +184,7 @@ impl State {
         let mut any = false;
         while let Some(used) = queue.reap() {
             any = true;
-            let owner = self
-                .owners
-                .get_mut(used.head as usize)
-                .and_then(Option::take);
+            let owner = self.owners.get_mut(used.head as usize).and_then(Option::take);
             if let Some((id, slot)) = owner
                 && let Some(t) = self.find(id)
             {
@@ -283,11 +249,7 @@ impl Shared {
             let (call, event) = (self.queue.call(), self.events.queue().call());
             let fds = [call.as_raw_fd(), self.wake.as_raw_fd(), event.as_raw_fd()];
             // Without our own buffers the event queue is somebody else's.
-            let fds = if self.events.filled() {
-                &fds[..]
-            } else {
-                &fds[..2]
-            };
+            let fds = if self.events.filled() { &fds[..] } else { &fds[..2] };
             match wait_or_hangup(fds, self.queue.socket_fd(), due) {
                 Ok((_, false)) => (),
                 Ok((_, true)) => return self.gone("the device closed the connection"),

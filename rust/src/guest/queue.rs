@@ -58,9 +58,7 @@ pub struct Queue {
 }
 
 fn eventfd() -> Result<Arc<EventFd>> {
-    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
-        .map(Arc::new)
-        .map_err(GuestError::system("eventfd"))
+    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new).map_err(GuestError::system("eventfd"))
 }
 
 impl Queue {
@@ -125,13 +123,12 @@ impl Queue {
         self.kicks
     }
 
-    /// Interrupts that came (each write of the call eventfd counts).
-    pub fn signals(&mut self) -> u64 {
-        self.take_signals();
+    /// Interrupts that came (each write of the call eventfd counts), as far as somebody waited or looked for them.
+    pub fn signals(&self) -> u64 {
         self.signals
     }
 
-    /// Clear the call eventfd.
+    /// Clear the call eventfd. Whoever does must look at the ring: another one's wake-up may be taken away.
     pub(crate) fn take_signals(&mut self) {
         self.signals += self.call.read().unwrap_or(0);
     }
@@ -170,12 +167,7 @@ impl Queue {
             return Err(GuestError::Invalid("a chain without descriptors".into()));
         }
         if n > free {
-            return Err(GuestError::QueueFull {
-                queue: self.index,
-                wanted: n,
-                free,
-                size,
-            });
+            return Err(GuestError::QueueFull { queue: self.index, wanted: n, free, size });
         }
         Ok((0..n).filter_map(|_| self.free.pop()).collect())
     }
@@ -197,22 +189,14 @@ impl Queue {
 
     /// Write a chain without offering it; it stays allocated when it comes back, until `release`.
     pub fn reserve(&mut self, pieces: &[Piece], indirect: bool) -> Result<u16> {
-        let descriptors = self.take(if indirect {
-            pieces.len().min(1)
-        } else {
-            pieces.len()
-        })?;
+        let descriptors = self.take(if indirect { pieces.len().min(1) } else { pieces.len() })?;
         let head = descriptors[0];
         let links: SmallVec<[Descriptor; 18]> = pieces
             .iter()
             .enumerate()
             .map(|(i, p)| {
                 let last = i + 1 == pieces.len();
-                let next = if indirect {
-                    i as u16 + 1
-                } else {
-                    descriptors.get(i + 1).copied().unwrap_or(0)
-                };
+                let next = if indirect { i as u16 + 1 } else { descriptors.get(i + 1).copied().unwrap_or(0) };
                 Descriptor {
                     addr: p.addr,
                     len: p.len,
@@ -231,35 +215,19 @@ impl Queue {
             };
             self.ring.write_table(at, &links)?;
             let len = (DESC as u32) * links.len() as u32;
-            self.ring.write_descriptor(
-                head,
-                Descriptor {
-                    addr: at,
-                    len,
-                    flags: INDIRECT,
-                    next: 0,
-                },
-            )?;
+            self.ring.write_descriptor(head, Descriptor { addr: at, len, flags: INDIRECT, next: 0 })?;
         } else {
             for (&i, &d) in descriptors.iter().zip(&links) {
                 self.ring.write_descriptor(i, d)?;
             }
         }
-        self.chains[usize::from(head)] = Some(Chain {
-            descriptors,
-            reserved: true,
-            with_device: false,
-        });
+        self.chains[usize::from(head)] = Some(Chain { descriptors, reserved: true, with_device: false });
         Ok(head)
     }
 
     /// Free a reserved chain (at once, or when it comes back).
     pub fn release(&mut self, head: u16) {
-        if let Some(chain) = self
-            .chains
-            .get_mut(usize::from(head))
-            .and_then(Option::as_mut)
-        {
+        if let Some(chain) = self.chains.get_mut(usize::from(head)).and_then(Option::as_mut) {
             chain.reserved = false;
             if !chain.with_device {
                 self.drop_chain(head);
@@ -291,29 +259,18 @@ impl Queue {
     pub fn push_raw(&mut self, raw: &[Descriptor]) -> Result<u16> {
         let descriptors = self.take(raw.len())?;
         for (&i, d) in descriptors.iter().zip(raw) {
-            let next = descriptors
-                .get(usize::from(d.next))
-                .copied()
-                .unwrap_or(d.next);
+            let next = descriptors.get(usize::from(d.next)).copied().unwrap_or(d.next);
             self.ring.write_descriptor(i, Descriptor { next, ..*d })?;
         }
         let head = descriptors[0];
-        self.chains[usize::from(head)] = Some(Chain {
-            descriptors,
-            reserved: false,
-            with_device: false,
-        });
+        self.chains[usize::from(head)] = Some(Chain { descriptors, reserved: false, with_device: false });
         self.offer(head);
         Ok(head)
     }
 
     /// Put any head into the available ring.
     pub fn offer(&mut self, head: u16) {
-        if let Some(chain) = self
-            .chains
-            .get_mut(usize::from(head))
-            .and_then(Option::as_mut)
-        {
+        if let Some(chain) = self.chains.get_mut(usize::from(head)).and_then(Option::as_mut) {
             chain.with_device = true;
         }
         self.ring.set_available(self.next_avail, head);
@@ -332,9 +289,7 @@ impl Queue {
                 // The index must be seen before what the device wishes is read.
                 fence(Ordering::SeqCst);
                 if self.event_idx {
-                    self.next_avail
-                        .wrapping_sub(self.ring.avail_event())
-                        .wrapping_sub(1)
+                    self.next_avail.wrapping_sub(self.ring.avail_event()).wrapping_sub(1)
                         < self.next_avail.wrapping_sub(old)
                 } else {
                     !self.ring.kicks_off()

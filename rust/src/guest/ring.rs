@@ -47,23 +47,13 @@ impl Ring {
             ram.write(*at, &vec![0; len as usize])?;
         }
         let [desc, avail, used] = at;
-        Ok(Ring {
-            ram,
-            size,
-            desc,
-            avail,
-            used,
-        })
+        Ok(Ring { ram, size, desc, avail, used })
     }
 
     /// As addresses in this process, for SET_VRING_ADDR.
     pub fn user_addr(&self) -> RingAddr {
         let user = |addr| self.ram.user_addr(addr);
-        RingAddr {
-            desc: user(self.desc),
-            used: user(self.used),
-            avail: user(self.avail),
-        }
+        RingAddr { desc: user(self.desc), used: user(self.used), avail: user(self.avail) }
     }
 
     /// Guest-physical addresses of descriptor table, available ring and used ring.
@@ -74,10 +64,7 @@ impl Ring {
     /// Write one descriptor of the table, as it is.
     pub fn write_descriptor(&self, i: u16, d: Descriptor) -> Result<()> {
         if i >= self.size {
-            return Err(GuestError::Invalid(format!(
-                "descriptor {i}: the queue has {}",
-                self.size
-            )));
+            return Err(GuestError::Invalid(format!("descriptor {i}: the queue has {}", self.size)));
         }
         self.write_table(self.desc + DESC * u64::from(i), &[d])
     }
@@ -85,10 +72,8 @@ impl Ring {
     /// Write descriptors somewhere in memory (an indirect table).
     pub fn write_table(&self, at: u64, descriptors: &[Descriptor]) -> Result<()> {
         for (i, d) in descriptors.iter().enumerate() {
-            let v = u128::from(d.addr)
-                | u128::from(d.len) << 64
-                | u128::from(d.flags) << 96
-                | u128::from(d.next) << 112;
+            let v =
+                u128::from(d.addr) | u128::from(d.len) << 64 | u128::from(d.flags) << 96 | u128::from(d.next) << 112;
             self.ram.write(at + DESC * i as u64, &v.to_le_bytes())?;
         }
         Ok(())
@@ -125,10 +110,7 @@ impl Ring {
     /// Head and length of an entry of the used ring.
     pub fn used(&self, index: u16) -> (u32, u32) {
         let at = self.used + 4 + 8 * u64::from(index % self.size);
-        (
-            u32::from_le(self.ram.load(at)),
-            u32::from_le(self.ram.load(at + 4)),
-        )
+        (u32::from_le(self.ram.load(at)), u32::from_le(self.ram.load(at + 4)))
     }
 
     /// The device asks not to be kicked by the used ring's flags.

@@ -20,10 +20,7 @@ pub struct SharedQueue {
 
 impl SharedQueue {
     pub fn new(queue: Queue, socket: UnixStream) -> Self {
-        SharedQueue {
-            queue: Mutex::new(queue),
-            socket,
-        }
+        SharedQueue { queue: Mutex::new(queue), socket }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -58,10 +55,7 @@ impl SharedQueue {
                 return Ok(true);
             }
             if gone {
-                return Err(GuestError::Disconnected(format!(
-                    "while queue {} waited",
-                    q.index()
-                )));
+                return Err(GuestError::Disconnected(format!("while queue {} waited", q.index())));
             }
             if end.is_some_and(|e| Instant::now() >= e) {
                 return Ok(false);

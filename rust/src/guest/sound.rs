@@ -101,8 +101,7 @@ impl Driver {
         };
         let offered = frontend.get_features()?;
         let known = F_CTLS | F_PROTOCOL | F_VERSION_1;
-        let ring = if options.event_idx { F_EVENT_IDX } else { 0 }
-            | if options.indirect { F_INDIRECT_DESC } else { 0 };
+        let ring = if options.event_idx { F_EVENT_IDX } else { 0 } | if options.indirect { F_INDIRECT_DESC } else { 0 };
         let features = options.features.unwrap_or(offered & (known | ring));
         let mut config = Vec::new();
         if offered & F_PROTOCOL != 0 {
@@ -120,12 +119,7 @@ impl Driver {
         let ram = Arc::new(GuestRam::new(&options.regions)?);
         let mut queues = Vec::new();
         for i in 0..4 {
-            let queue = Queue::new(
-                i,
-                options.queue_size,
-                features & F_EVENT_IDX != 0,
-                ram.clone(),
-            )?;
+            let queue = Queue::new(i, options.queue_size, features & F_EVENT_IDX != 0, ram.clone())?;
             queues.push(Arc::new(SharedQueue::new(queue, frontend.watch()?)));
         }
         let events = Arc::new(EventQueue::new(queues[wire::EVENT].clone(), ram.clone())?);
@@ -136,18 +130,7 @@ impl Driver {
         }
         let frontend = Mutex::new(frontend);
         let control = Mutex::new(());
-        let driver = Driver {
-            options,
-            ram,
-            queues,
-            control,
-            events,
-            pumps,
-            frontend,
-            offered,
-            features,
-            config,
-        };
+        let driver = Driver { options, ram, queues, control, events, pumps, frontend, offered, features, config };
         driver.set_up(true, false)?;
         driver.start_rings(&[0; 4])?;
         Ok(Arc::new(driver))
@@ -164,9 +147,7 @@ impl Driver {
 
     /// A queue, to look at or to misuse.
     pub fn queue(&self, i: usize) -> Result<&Arc<SharedQueue>> {
-        self.queues
-            .get(i)
-            .ok_or_else(|| GuestError::Invalid(format!("queue {i}: a sound device has 0 to 3")))
+        self.queues.get(i).ok_or_else(|| GuestError::Invalid(format!("queue {i}: a sound device has 0 to 3")))
     }
 
     /// Feature bits that the device offered.
@@ -256,9 +237,7 @@ impl Driver {
         self.hold_streams(true);
         let frontend = self.frontend();
         self.disable(&frontend)?;
-        (0..self.queues.len())
-            .map(|i| frontend.get_vring_base(i))
-            .collect()
+        (0..self.queues.len()).map(|i| frontend.get_vring_base(i)).collect()
     }
 
     fn disable(&self, frontend: &Frontend) -> Result<()> {
@@ -373,22 +352,13 @@ impl Driver {
     }
 
     /// Any vhost-user message. With `reply`, the body of the answer.
-    pub fn message(
-        &self,
-        code: u32,
-        flags: u32,
-        body: &[u8],
-        fds: &[RawFd],
-        reply: bool,
-    ) -> Result<Vec<u8>> {
+    pub fn message(&self, code: u32, flags: u32, body: &[u8], fds: &[RawFd], reply: bool) -> Result<Vec<u8>> {
         let frontend = self.frontend();
         frontend.send_raw(code, flags, body, fds)?;
         if !reply {
             return Ok(Vec::new());
         }
-        Ok(frontend
-            .recv_raw(&format!("vhost-user message {code}"))?
-            .body)
+        Ok(frontend.recv_raw(&format!("vhost-user message {code}"))?.body)
     }
 }
 

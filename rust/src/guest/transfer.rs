@@ -99,12 +99,7 @@ impl Transfer {
             let header = at + buffer + SLOT_BYTES * i;
             ram.write(header, &plan.stream.to_le_bytes())?;
             let data = at + i * u64::from(plan.message_bytes);
-            slots.push(Slot {
-                header,
-                status: header + STATUS_OFFSET,
-                data,
-                message: 0,
-            });
+            slots.push(Slot { header, status: header + STATUS_OFFSET, data, message: 0 });
         }
         let free = (0..n as u16).collect();
         Ok(Transfer {
@@ -129,11 +124,7 @@ impl Transfer {
     }
 
     pub fn kick(&self) -> Kick {
-        if self.plan.polling {
-            Kick::Never
-        } else {
-            Kick::Asked
-        }
+        if self.plan.polling { Kick::Never } else { Kick::Asked }
     }
 
     /// Messages that the device has.
@@ -161,11 +152,7 @@ impl Transfer {
     }
 
     fn starving(&mut self) -> bool {
-        let moved = if self.plan.capture {
-            self.recorded.len() as u64
-        } else {
-            self.offered
-        };
+        let moved = if self.plan.capture { self.recorded.len() as u64 } else { self.offered };
         if let Some(starve) = self.plan.starve
             && !self.starved
             && moved >= starve.after_bytes
@@ -193,12 +180,7 @@ impl Transfer {
     /// Offer what can be; returns the heads with their slots. Not yet published.
     pub fn refill(&mut self, queue: &mut Queue) -> Result<Vec<(u16, u16)>> {
         let mut heads = Vec::new();
-        while !self.stopped
-            && !self.idle
-            && self.aborted.is_none()
-            && !self.free.is_empty()
-            && !self.starving()
-        {
+        while !self.stopped && !self.idle && self.aborted.is_none() && !self.free.is_empty() && !self.starving() {
             let bytes = self.next_bytes();
             let Some(&slot) = self.free.front() else {
                 break;
@@ -223,30 +205,14 @@ impl Transfer {
             self.fill(slot.data, bytes)?;
         }
         let areas = [
-            Piece {
-                addr: slot.header,
-                len: XFER_BYTES,
-                writable: false,
-            },
-            Piece {
-                addr: slot.data,
-                len: bytes,
-                writable: self.plan.capture,
-            },
-            Piece {
-                addr: slot.status,
-                len: STATUS_BYTES,
-                writable: true,
-            },
+            Piece { addr: slot.header, len: XFER_BYTES, writable: false },
+            Piece { addr: slot.data, len: bytes, writable: self.plan.capture },
+            Piece { addr: slot.status, len: STATUS_BYTES, writable: true },
         ];
         let head = queue.push(&self.plan.shape.cut(&areas), self.plan.shape.indirect)?;
         self.free.pop_front();
         self.slots[usize::from(i)].message = self.messages.len();
-        self.messages.push(Message {
-            bytes,
-            queued_ns: monotonic_ns(),
-            ..Message::default()
-        });
+        self.messages.push(Message { bytes, queued_ns: monotonic_ns(), ..Message::default() });
         self.offered += u64::from(bytes);
         Ok(head)
     }
@@ -278,8 +244,7 @@ impl Transfer {
         message.used_len = used_len;
         if self.plan.capture {
             let n = used_len.saturating_sub(STATUS_BYTES).min(message.bytes);
-            self.recorded
-                .extend(self.ram.read(slot.data, n as usize).unwrap_or_default());
+            self.recorded.extend(self.ram.read(slot.data, n as usize).unwrap_or_default());
         }
         self.done += 1;
         self.free.push_back(i);

@@ -8,17 +8,14 @@ use std::sync::Arc;
 
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
-    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
-    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures as Protocol,
-    VhostUserShMemConfig, VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVirtioFeatures,
-    VhostUserVringAddrFlags, VhostUserVringState,
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
+    VhostUserMemoryRegion, VhostUserProtocolFeatures as Protocol, VhostUserShMemConfig, VhostUserSharedMsg,
+    VhostUserSingleMemoryRegion, VhostUserVirtioFeatures, VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{Backend, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 use vhost_user_backend::VringT;
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::bindings::virtio_ring::{
-    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
-};
+use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use super::device::Device;
 use super::events::Event;
@@ -56,17 +53,8 @@ fn unsupported<T>(what: &'static str) -> Result<T> {
 impl Connection {
     /// A front end that has said nothing yet.
     pub fn new(device: Arc<Device>) -> Self {
-        let rings = device
-            .rings()
-            .iter()
-            .map(|_| RingConfig::default())
-            .collect();
-        Connection {
-            device,
-            map: MemoryMap::default(),
-            rings,
-            features: 0,
-        }
+        let rings = device.rings().iter().map(|_| RingConfig::default()).collect();
+        Connection { device, map: MemoryMap::default(), rings, features: 0 }
     }
 
     /// The features that every device here has.
@@ -226,18 +214,14 @@ impl VhostUserBackendReqHandlerMut for Connection {
 
     fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
         let (ring, _) = self.ring(index.into())?;
-        let fd = fd.ok_or(Error::InvalidOperation(
-            "rings without a kick descriptor are not supported",
-        ))?;
+        let fd = fd.ok_or(Error::InvalidOperation("rings without a kick descriptor are not supported"))?;
         let running = ring.is_running();
         let c = &mut self.rings[usize::from(index)];
         if let Some(old) = c.kick.take() {
             self.device.forget(&ring, &old);
         }
         if running {
-            self.device
-                .watch(&ring, &fd)
-                .map_err(Error::ReqHandlerError)?;
+            self.device.watch(&ring, &fd).map_err(Error::ReqHandlerError)?;
             // What was kicked on the old one in between.
             ring.nudge();
         }
@@ -282,20 +266,12 @@ impl VhostUserBackendReqHandlerMut for Connection {
         }
     }
 
-    fn get_config(
-        &mut self,
-        offset: u32,
-        size: u32,
-        _flags: VhostUserConfigFlags,
-    ) -> Result<Vec<u8>> {
+    fn get_config(&mut self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
         Ok(self.device.config(offset, size))
     }
 
     fn set_config(&mut self, offset: u32, data: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
-        self.device.events.push(Event::ConfigWritten {
-            offset,
-            data: data.to_vec(),
-        });
+        self.device.events.push(Event::ConfigWritten { offset, data: data.to_vec() });
         Ok(())
     }
 
@@ -309,10 +285,7 @@ impl VhostUserBackendReqHandlerMut for Connection {
         unsupported("shared objects")
     }
 
-    fn get_inflight_fd(
-        &mut self,
-        _inflight: &VhostUserInflight,
-    ) -> Result<(VhostUserInflight, File)> {
+    fn get_inflight_fd(&mut self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
         unsupported("in-flight buffers")
     }
 

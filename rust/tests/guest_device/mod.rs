@@ -1,5 +1,6 @@
 //! A small sound device for the tests of the driver: one output (0) and one input (1), an engine without a clock.
 
+use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -122,9 +123,9 @@ impl Drop for Bench {
 }
 
 fn pop(ring: &Arc<Ring>) -> Option<Chain> {
-    let mut out = Vec::new();
+    let mut out = VecDeque::new();
     ring.pop(&mut out, 1, Caller::Worker).ok()?;
-    out.pop()
+    out.pop_front()
 }
 
 fn answer(ring: &Arc<Ring>, c: &Chain, bytes: &[u8]) -> bool {

@@ -24,7 +24,13 @@ def draw(result: Result, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     samples = np.frombuffer(result.heard, dtype="<i2").reshape(-1, 2) / 32768
-    style = {"axes.edgecolor": _GRID, "text.color": _INK, "axes.labelcolor": _INK, "font.size": 10, "axes.titlesize": 12}
+    style = {
+        "axes.edgecolor": _GRID,
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "font.size": 10,
+        "axes.titlesize": 12,
+    }
     style |= {"xtick.color": _INK, "ytick.color": _INK, "axes.spines.top": False, "axes.spines.right": False}
     with plt.rc_context(style):
         figure, (left, right, clock) = plt.subplots(
@@ -41,7 +47,9 @@ def draw(result: Result, file: Path) -> None:
             axes.set_ylabel(name)
         match = result.played
         exact = "bit-exact" if match.exact else "NOT bit-exact"
-        left.set_title(f"{match.sent:,} frames sent by the guest, {match.found:,} found in the file: {exact}", loc="left")
+        left.set_title(
+            f"{match.sent:,} frames sent by the guest, {match.found:,} found in the file: {exact}", loc="left"
+        )
 
         deviations = np.asarray(result.deviations_ms())
         period_ms = result.period_frames / result.rate * 1000
