@@ -79,7 +79,7 @@ fn no_byte_is_lost_or_repeated_over_stops() {
     stream.set_mode(Mode::Queue);
     stream.start();
     let slots = Slots::new(&driver, 0);
-    let (mut free, mut sent, mut got) = (slots.heads.clone(), Vec::new(), Vec::new());
+    let (mut free, mut sent, mut got) = (slots.heads.clone(), Vec::<u8>::new(), Vec::<u8>::new());
     let mut number = 0;
     for round in 0..200 {
         {
