@@ -31,6 +31,11 @@ class Timer:
         """Do not call; harmless if it was called already."""
         self._call = None
 
+    @property
+    def cancelled(self) -> bool:
+        """It was cancelled, or has fired."""
+        return self._call is None
+
     def fire(self) -> None:
         call, self._call = self._call, None
         if call is not None:
@@ -43,9 +48,15 @@ class Loop:
     An exception in a callback is one line in the log (its traceback at level debug), and the loop goes on.
     `call_soon` and `stop` may be called from any thread and from signal handlers; all else on the loop's thread, or before
     it runs.
+
+    Parameters
+    ----------
+    clock
+        Seconds; for tests that do not want to wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self._poll = select.poll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._wake_fd, select.POLLIN)
@@ -73,9 +84,15 @@ class Loop:
 
     def call_later(self, delay_s: float, call: Callable[[], Any]) -> Timer:
         """Call in `delay_s` seconds."""
-        timer = Timer(time.monotonic() + delay_s, call)
+        timer = Timer(self.clock() + delay_s, call)
         heapq.heappush(self._timers, (timer.due, next(self._count), timer))
         return timer
+
+    def next_due(self) -> float | None:
+        """When, by the loop's clock, the next timer fires."""
+        while self._timers and self._timers[0][2].cancelled:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
 
     def stop(self) -> None:
         """Let `run` return once the callback that runs now has ended."""
@@ -96,7 +113,7 @@ class Loop:
                 self._guarded(callback)
         for _ in range(len(self._soon)):
             self._guarded(self._soon.popleft())
-        now = time.monotonic()
+        now = self.clock()
         while self._timers and self._timers[0][0] <= now:
             self._guarded(heapq.heappop(self._timers)[2].fire)
 
@@ -109,8 +126,9 @@ class Loop:
     def _timeout_ms(self, timeout_s: float | None) -> float | None:
         if self._soon:
             return 0
-        if self._timers:
-            due_s = max(0.0, self._timers[0][0] - time.monotonic())
+        due = self.next_due()
+        if due is not None:
+            due_s = max(0.0, due - self.clock())
             timeout_s = due_s if timeout_s is None else min(due_s, timeout_s)
         # Rounded up: a wait that ends a fraction of a millisecond early would spin until the timer is due.
         return None if timeout_s is None else int(timeout_s * 1000) + (timeout_s > 0)

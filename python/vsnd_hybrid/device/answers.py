@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from vsnd_hybrid.loop import Loop, Timer
@@ -41,9 +39,9 @@ class Pending:
 class AnswerQueue:
     """The requests that have not been answered, oldest first. For the loop's thread."""
 
-    def __init__(self, loop: Loop, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._clock = clock
+        self._clock = loop.clock
         self._waiting: deque[Pending] = deque()
         self._timer: Timer | None = None
 

@@ -6,8 +6,6 @@ Which command is allowed when stands in `life`; that commands take turns and are
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from typing import Any
 
 from vsnd_hybrid._core import PcmStream
@@ -44,8 +42,6 @@ class Stream:
         loop: Loop,
         notifier: Notifier,
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
-        *,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = State.NEW
         self.params: PcmParams | None = None
@@ -54,7 +50,7 @@ class Stream:
         self._pcm = pcm
         self._notifier = notifier
         self._log = log
-        self._clock = clock
+        self._clock = loop.clock
         self._features = 0
         self._ring_stopped = False
         self._xrun_told_at = float("-inf")
