@@ -310,7 +310,9 @@ class PcmRouter:
     Parameters: the streams (ids unique, < 256), and which queues of the server carry control, playback and capture.
     """
 
-    def __new__(cls, streams: Sequence[PcmStream], *, control: int = 0, playback: int = 2, capture: int = 3) -> PcmRouter: ...
+    def __new__(
+        cls, streams: Sequence[PcmStream], *, control: int = 0, playback: int = 2, capture: int = 3
+    ) -> PcmRouter: ...
 
 @final
 class PcmStream:

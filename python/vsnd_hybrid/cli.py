@@ -1,105 +1,93 @@
-"""The command line: what each command takes. What it does stands in `service` and `tools`, imported when it runs."""
+"""The entry point of the command ``vsnd-hybrid``. The commands themselves are declared in `commands`, with click.
+
+A daemon that is started in the plain form does not import click: that would be a quarter of its time to start.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, NoReturn
 
-import click
-
-from vsnd_hybrid.service.errors import ServiceError
-
-PROGRAM = "vsnd-hybrid"
-_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+PROGRAM: Final = "vsnd-hybrid"
 
 
-@click.group(context_settings=_SETTINGS)
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, _, on: on and _version(c))
-def cli() -> None:
-    """A vhost-user sound device for every virtual machine monitor."""
+class Option(NamedTuple):
+    """An option of ``run``. `kind`: str, a number (int), a flag (bool), or the words that are allowed."""
+
+    name: str
+    kind: type[str | int | bool] | tuple[str, ...]
+    metavar: str
+    help: str
+
+    @property
+    def key(self) -> str:
+        return self.name.replace("-", "_")
 
 
-def _version(context: click.Context) -> None:
-    from vsnd_hybrid import __version__
-
-    click.echo(f"{PROGRAM} {__version__}")
-    context.exit()
-
-
-@cli.command(epilog="SIGTERM or SIGINT ends the daemon with status 0.")
-@click.option("--socket-path", metavar="PATH", help="Make the vhost-user socket here; it is removed at the end.")
-@click.option("--fd", type=int, metavar="N", help="Use this descriptor instead: a listening or a connected socket.")
-@click.option("--backend", metavar="NAME[,KEY=VALUE...]", help="The audio engine and its options.  [default: auto]")
-@click.option("--outputs", type=click.IntRange(0), metavar="N", help="Streams that play.  [default: 1]")
-@click.option("--inputs", type=click.IntRange(0), metavar="N", help="Streams that record.  [default: 1]")
-@click.option("--config", metavar="FILE", help="A TOML file with these options and with streams described one by one.")
-@click.option("--log-level", type=click.Choice(["error", "warning", "info", "debug"]), help="[default: warning]")
-@click.option("--print-capabilities", is_flag=True, help="Print what this daemon is as JSON, and exit.")
-def run(
-    socket_path: str | None,
-    fd: int | None,
-    backend: str | None,
-    outputs: int | None,
-    inputs: int | None,
-    config: str | None,
-    log_level: str | None,
-    print_capabilities: bool,
-) -> None:
-    """Serve a sound device to one front end after the other.
-
-    Options on the command line override those of the configuration file.
-    """
-    if print_capabilities:
-        from vsnd_hybrid.service.capabilities import as_json
-
-        click.echo(as_json())
-        return
-    from vsnd_hybrid.backends.options import BackendSpec
-    from vsnd_hybrid.service import daemon
-    from vsnd_hybrid.service.config import Settings
-
-    settings = Settings(
-        socket_path=socket_path,
-        fd=fd,
-        backend=BackendSpec.parse(backend) if backend is not None else None,
-        outputs=outputs,
-        inputs=inputs,
-        log_level=log_level,
-    )
-    if config is not None:
-        from vsnd_hybrid.service import toml
-
-        settings = settings.over(toml.load(config))
-    daemon.run(settings)
-
-
-@cli.command()
-@click.option("--dir", "directory", default="demo", show_default=True, metavar="DIR", help="Where the files are put.")
-def demo(directory: str) -> None:
-    """Play and record a tune over a real vhost-user socket, and show whether every frame arrived."""
-    from vsnd_hybrid.tools.demo import run
-
-    raise SystemExit(run(directory))
+RUN_OPTIONS: Final = (
+    Option("socket-path", str, "PATH", "Make the vhost-user socket here; it is removed at the end."),
+    Option("fd", int, "N", "Use this descriptor instead: a listening or a connected socket."),
+    Option("backend", str, "NAME[,KEY=VALUE...]", "The audio engine and its options.  [default: auto]"),
+    Option("outputs", int, "N", "Streams that play.  [default: 1]"),
+    Option("inputs", int, "N", "Streams that record.  [default: 1]"),
+    Option("config", str, "FILE", "A TOML file with these options and with streams described one by one."),
+    Option("log-level", ("error", "warning", "info", "debug"), "LEVEL", "What to log on standard error."),
+    Option("print-capabilities", bool, "", "Print what this daemon is as JSON, and exit."),
+)
 
 
 def main() -> NoReturn:
-    """The entry point. Status 0, 1 for what `ServiceError` says, 2 for a wrong option; errors are one line."""
+    """Run the command. Status 0; 1 where an error ends it, 2 for a wrong command line; errors are one line."""
+    arguments = sys.argv[1:]
+    values = plain(arguments[1:], RUN_OPTIONS) if arguments[:1] == ["run"] else None
+    if values is None:
+        from vsnd_hybrid.commands import main as with_click
+
+        sys.exit(with_click(arguments))
+    sys.exit(run(values))
+
+
+def plain(arguments: Sequence[str], options: Sequence[Option]) -> dict[str, str | int] | None:
+    """Values by `Option.key`, if `arguments` are pairs ``--name value`` (or ``--name=value``) without a mistake.
+
+    None for everything else: help, flags, mistakes. click deals with those.
+    """
+    known = {f"--{option.name}": option for option in options}
+    values: dict[str, str | int] = {}
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        option = known.get(name)
+        if option is None or option.kind is bool or option.key in values:
+            return None
+        text = value if equals else next(rest, None)
+        if text is None:
+            return None
+        if option.kind is int:
+            if not (text.isascii() and text.isdigit()):
+                return None
+            values[option.key] = int(text)
+        elif option.kind is str or (isinstance(option.kind, tuple) and text in option.kind):
+            values[option.key] = text
+        else:
+            return None
+    return values
+
+
+def run(values: Mapping[str, object]) -> int:
+    """``vsnd-hybrid run`` with these values; returns the exit status."""
+    from vsnd_hybrid.service import run
+    from vsnd_hybrid.service.errors import ServiceError
+
     try:
-        cli(prog_name=PROGRAM, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        sys.exit(2)
-    except click.UsageError as error:
-        help_at = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-        fail(f"{error.format_message().rstrip('.')}{help_at}", 2)
-    except click.Abort:
-        sys.exit(130)
+        run(values)
     except ServiceError as error:
-        fail(str(error), 1)
-    sys.exit(0)
+        return fail(str(error), 1)
+    return 0
 
 
-def fail(message: str, status: int) -> NoReturn:
-    """Say in one line what was wrong, and exit."""
+def fail(message: str, status: int) -> int:
+    """Say in one line what was wrong; returns `status`."""
     print(f"{PROGRAM}: {message}", file=sys.stderr)
-    sys.exit(status)
+    return status

@@ -6,9 +6,10 @@ The device's own view of this is `vsnd_hybrid.device.config`; nothing here knows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
+from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.options import BackendSpec
 from vsnd_hybrid.service.errors import ConfigError
 
@@ -20,8 +21,7 @@ LOG_LEVELS = ("error", "warning", "info", "debug")
 AUTO = BackendSpec("auto")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamSettings:
+class StreamSettings(NamedTuple):
     """One stream. What is empty or None is the engine's choice."""
 
     direction: Literal["output", "input"]
@@ -35,11 +35,10 @@ class StreamSettings:
     rates: tuple[int, ...] = ()
     #: Smallest and largest number of channels.
     channels: tuple[int, int] | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """A daemon's settings; None is "not said"."""
 
     socket_path: str | None = None
@@ -58,8 +57,7 @@ class Settings:
         if file.streams and (self.outputs is not None or self.inputs is not None):
             raise ConfigError("--outputs and --inputs count streams that the configuration describes; leave them out")
         socket_path = file.socket_path if self.fd is None else None
-        return replace(
-            self,
+        return self._replace(
             socket_path=self.socket_path or socket_path,
             backend=self.backend or file.backend,
             outputs=file.outputs if self.outputs is None else self.outputs,
@@ -80,3 +78,24 @@ class Settings:
         if outputs + inputs == 0:
             raise ConfigError("no streams: outputs and inputs are both 0; at least one stream is needed")
         return (StreamSettings(direction="output"),) * outputs + (StreamSettings(direction="input"),) * inputs
+
+
+def from_options(*, backend: str | None = None, config: str | None = None, **values: Any) -> Settings:
+    """The settings of a command line, and of the configuration file that it names.
+
+    Raises `ConfigError`.
+    """
+    try:
+        spec = None if backend is None else BackendSpec.parse(backend)
+    except BackendError as error:
+        raise ConfigError(str(error)) from None
+    settings = Settings(backend=spec, **values)
+    for name in ("outputs", "inputs"):
+        count = getattr(settings, name)
+        if count is not None and not 0 <= count <= MAX_STREAMS:
+            raise ConfigError(f"--{name} is {count}; allowed: a number from 0 to {MAX_STREAMS}")
+    if config is None:
+        return settings
+    from vsnd_hybrid.service import toml
+
+    return settings.over(toml.load(config))

@@ -6,14 +6,12 @@ import errno
 import gc
 import logging
 import os
-import socket
 import stat
 import sys
-from pathlib import Path
 
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import Backend, BackendError, Direction
-from vsnd_hybrid.device import DeviceConfig, DeviceConfigError, SoundDevice, StreamConfig
+from vsnd_hybrid.device import Controls, DeviceConfig, DeviceConfigError, SoundDevice, StreamConfig
 from vsnd_hybrid.loop import Loop
 from vsnd_hybrid.service.config import AUTO, Settings
 from vsnd_hybrid.service.errors import ConfigError, ServiceError
@@ -21,10 +19,14 @@ from vsnd_hybrid.vhost import DeviceServer, ending_on_signals
 
 #: What fits into a Unix socket's address on Linux, less the terminating zero.
 _PATH_BYTES = 107
+#: So long the end waits for engines that are busy: the daemon ends within 200 ms.
+_CLOSE_S = 0.1
+#: So long one Python thread may keep the others waiting: a backend in Python has to be in time for a period.
+_SWITCH_S = 0.0005
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
 
-def run(settings: Settings) -> None:
+def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, or until the one connection of a connected descriptor ends. On the main thread.
 
     Raises
@@ -38,26 +40,26 @@ def run(settings: Settings) -> None:
     loop = Loop()
     try:
         with ending_on_signals(loop.stop):
-            device = _device(settings, engines)
-            server = DeviceServer(device, loop, ended=loop.stop)
+            server = DeviceServer(_device(settings, engines), loop, ended=loop.stop)
             try:
                 _listen(server, address)
                 # What start-up made lives as long as the daemon: the collector need not walk it while audio plays.
                 gc.freeze()
+                sys.setswitchinterval(_SWITCH_S)
                 loop.run()
             finally:
                 server.close()
-                device.close()
     finally:
         engines.close()
         loop.close()
 
 
 class Engines:
-    """The backends in use: one for each set of options."""
+    """The backends in use, one for each set of options, and their control threads."""
 
     def __init__(self) -> None:
         self._made: dict[str, Backend] = {}
+        self.controls = Controls()
 
     def config(self, settings: Settings) -> DeviceConfig:
         """What the settings say, with an engine for each stream. Raises `ConfigError`, `ServiceError`."""
@@ -66,10 +68,7 @@ class Engines:
         for stream in settings.all_streams():
             spec = str(stream.backend or default)
             if spec not in self._made:
-                try:
-                    self._made[spec] = registry.create(spec)
-                except BackendError as error:
-                    raise ServiceError(str(error)) from error
+                self._made[spec] = self._make(spec)
             streams.append(
                 StreamConfig(
                     direction=Direction[stream.direction.upper()],
@@ -85,23 +84,29 @@ class Engines:
         return DeviceConfig(streams=tuple(streams))
 
     def close(self) -> None:
-        """Leave the engines."""
-        for backend in self._made.values():
-            backend.close()
-        self._made.clear()
+        """Leave the engines; one that hangs is left behind."""
+        self.controls.close(_CLOSE_S)
+
+    def _make(self, spec: str) -> Backend:
+        try:
+            backend = registry.create(spec)
+        except BackendError as error:
+            raise ServiceError(str(error)) from error
+        self.controls.of(backend)
+        return backend
 
 
 def _device(settings: Settings, engines: Engines) -> SoundDevice:
     config = engines.config(settings)
     try:
-        return SoundDevice(config)
+        return SoundDevice(config, controls=engines.controls)
     except DeviceConfigError as error:
         raise ConfigError(str(error)) from error
-    except BackendError as error:
-        raise ServiceError(str(error)) from error
+    except (BackendError, TimeoutError) as error:
+        raise ServiceError(f"an engine does not tell what it can do: {error}") from error
 
 
-def _address(settings: Settings) -> Path | int:
+def _address(settings: Settings) -> str | int:
     """The socket's path or descriptor, looked at before an engine is bothered. Raises `ServiceError`."""
     if settings.fd is not None:
         if settings.socket_path is not None:
@@ -109,14 +114,17 @@ def _address(settings: Settings) -> Path | int:
         return _descriptor(settings.fd)
     if not settings.socket_path:
         raise ConfigError("no socket: give --socket-path PATH, --fd N, or socket-path in the configuration")
-    path = Path(settings.socket_path)
+    path = settings.socket_path
     length = len(os.fsencode(path))
     if length > _PATH_BYTES:
-        raise ServiceError(f"socket path of {length} bytes: a Unix socket's has at most {_PATH_BYTES}; choose a shorter one")
-    if not path.parent.is_dir():
-        raise ServiceError(f"cannot make {path}: there is no directory {path.parent}; create it first")
+        raise ServiceError(
+            f"socket path of {length} bytes: a Unix socket's has at most {_PATH_BYTES}; choose a shorter one"
+        )
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise ServiceError(f"cannot make {path}: there is no directory {directory}; create it first")
     try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise ServiceError(f"cannot make {path}: it exists and is no socket; remove it or choose another path")
     except FileNotFoundError:
         pass
@@ -132,13 +140,15 @@ def _descriptor(fd: int) -> int:
         raise ServiceError(f"--fd {fd}: not an open descriptor; pass a socket to this process") from None
     if not stat.S_ISSOCK(mode):
         raise ServiceError(f"--fd {fd}: not a socket; a listening or a connected Unix socket is needed")
+    import socket
+
     with socket.socket(fileno=os.dup(fd)) as found:
         if found.family != socket.AF_UNIX or found.type != socket.SOCK_STREAM:
             raise ServiceError(f"--fd {fd}: not a Unix stream socket; a listening or a connected one is needed")
     return fd
 
 
-def _listen(server: DeviceServer, address: Path | int) -> None:
+def _listen(server: DeviceServer, address: str | int) -> None:
     try:
         server.listen(address)
     except OSError as error:

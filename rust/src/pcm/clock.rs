@@ -60,13 +60,7 @@ struct Ports {
     thread: bool,
 }
 
-static CLOCK: Clock = Clock {
-    ports: Mutex::new(Ports {
-        list: Vec::new(),
-        thread: false,
-    }),
-    wake: Condvar::new(),
-};
+static CLOCK: Clock = Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false }), wake: Condvar::new() };
 
 fn frames_to_time(frames: u64, rate: u32) -> Duration {
     let (rate, frames) = (u64::from(rate.max(1)), frames);
@@ -84,12 +78,7 @@ impl ClockPort {
             stream,
             tapped,
             stats: ClockStats::default(),
-            inner: Mutex::new(Inner {
-                run: None,
-                closed: false,
-                scratch: Vec::new(),
-                tap: VecDeque::new(),
-            }),
+            inner: Mutex::new(Inner { run: None, closed: false, scratch: Vec::new(), tap: VecDeque::new() }),
             changed: Condvar::new(),
         })
     }
@@ -104,20 +93,14 @@ impl ClockPort {
             }
             i.scratch.reserve(self.stream.buffer_bytes());
             let period = self.period_frames();
-            i.run = Some(Run {
-                origin: now,
-                moved_frames: 0,
-                next: now + frames_to_time(period, self.stream.rate()),
-            });
+            i.run = Some(Run { origin: now, moved_frames: 0, next: now + frames_to_time(period, self.stream.rate()) });
         }
         let mut ports = lock(&CLOCK.ports);
         if !ports.list.iter().any(|p| Arc::ptr_eq(p, self)) {
             ports.list.push(self.clone());
         }
         if !std::mem::replace(&mut ports.thread, true) {
-            let made = std::thread::Builder::new()
-                .name("vsnd-clock".into())
-                .spawn(run);
+            let made = std::thread::Builder::new().name("vsnd-clock".into()).spawn(run);
             ports.thread = made.is_ok();
         }
         CLOCK.wake.notify_all();
@@ -149,9 +132,7 @@ impl ClockPort {
             if i.closed {
                 return None;
             }
-            let left = until.map_or(Duration::MAX, |u| {
-                u.saturating_duration_since(Instant::now())
-            });
+            let left = until.map_or(Duration::MAX, |u| u.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Some(Vec::new());
             }
@@ -173,9 +154,7 @@ impl ClockPort {
             let n = limit.saturating_sub(i.tap.len()).min(data.len() - taken);
             i.tap.extend(&data[taken..taken + n]);
             taken += n;
-            let left = until.map_or(Duration::MAX, |u| {
-                u.saturating_duration_since(Instant::now())
-            });
+            let left = until.map_or(Duration::MAX, |u| u.saturating_duration_since(Instant::now()));
             if taken == data.len() || left.is_zero() {
                 return taken;
             }
@@ -183,11 +162,7 @@ impl ClockPort {
         }
     }
 
-    fn wait<'a>(
-        &self,
-        guard: std::sync::MutexGuard<'a, Inner>,
-        left: Duration,
-    ) -> std::sync::MutexGuard<'a, Inner> {
+    fn wait<'a>(&self, guard: std::sync::MutexGuard<'a, Inner>, left: Duration) -> std::sync::MutexGuard<'a, Inner> {
         self.changed
             .wait_timeout(guard, left.min(Duration::from_secs(3600)))
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -197,9 +172,7 @@ impl ClockPort {
     /// Move what is due. Returns when to come again; None if it does not run.
     fn tick(&self, now: Instant) -> Option<Instant> {
         let mut guard = lock(&self.inner);
-        let Inner {
-            run, scratch, tap, ..
-        } = &mut *guard;
+        let Inner { run, scratch, tap, .. } = &mut *guard;
         let run = run.as_mut()?;
         if now < run.next {
             return Some(run.next);
@@ -209,8 +182,7 @@ impl ClockPort {
         let buffer = (self.stream.buffer_bytes() / frame) as u64;
         // Not the whole guest buffer at once: see `Stream::complete`.
         let most = buffer.saturating_sub(period).max(period);
-        let mut due = time_to_frames(now.saturating_duration_since(run.origin), rate)
-            .saturating_sub(run.moved_frames);
+        let mut due = time_to_frames(now.saturating_duration_since(run.origin), rate).saturating_sub(run.moved_frames);
         if due >= 2 * period {
             self.stats.late.fetch_add(1, Relaxed);
         }
@@ -261,15 +233,9 @@ fn run() {
         let next = due.iter().filter_map(|p| p.tick(now)).min();
         drop(due);
         ports = lock(&CLOCK.ports);
-        let left = next.map_or(Duration::ZERO, |n| {
-            n.saturating_duration_since(Instant::now())
-        });
+        let left = next.map_or(Duration::ZERO, |n| n.saturating_duration_since(Instant::now()));
         if !left.is_zero() {
-            ports = CLOCK
-                .wake
-                .wait_timeout(ports, left)
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .0;
+            ports = CLOCK.wake.wait_timeout(ports, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
     }
     ports.thread = false;

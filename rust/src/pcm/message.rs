@@ -15,14 +15,7 @@ pub fn stream_of(ring: &Ring, chain: &Chain) -> Option<u32> {
 }
 
 /// Write the status at the end of the writable part. `data`: bytes recorded, `payload`: bytes that the message stood for.
-pub fn finish(
-    ring: &Ring,
-    chain: &Chain,
-    data: usize,
-    payload: usize,
-    status: u32,
-    latency: usize,
-) -> Done {
+pub fn finish(ring: &Ring, chain: &Chain, data: usize, payload: usize, status: u32, latency: usize) -> Done {
     let mut b = [0; STATUS_SIZE];
     b[..4].copy_from_slice(&status.to_le_bytes());
     b[4..].copy_from_slice(&u32::try_from(latency).unwrap_or(u32::MAX).to_le_bytes());

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod message;
 pub mod router;
+pub mod shortage;
 pub mod stream;
 pub mod wire;
 

@@ -1,11 +1,13 @@
 //! From the I/O rings to the streams, by the stream id in each message; and what a ring's start and stop mean for them.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use super::message;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use crate::vhost::Caller;
+use crate::vhost::chain::{Chain, Done};
 use crate::vhost::device::QueueHandler;
 use crate::vhost::events::{Event, EventQueue, MAX_BITS};
 use crate::vhost::ring::{BATCH, Ring, Scratch};
@@ -23,11 +25,7 @@ pub struct Queues {
 
 impl Default for Queues {
     fn default() -> Self {
-        Queues {
-            control: 0,
-            playback: 2,
-            capture: 3,
-        }
+        Queues { control: 0, playback: 2, capture: 3 }
     }
 }
 
@@ -43,21 +41,12 @@ impl Router {
     pub fn new(streams: Vec<Arc<Stream>>, queues: Queues) -> Result<Arc<Self>> {
         for (i, s) in streams.iter().enumerate() {
             if s.id as usize >= MAX_BITS || streams[..i].iter().any(|t| t.id == s.id) {
-                return Err(Error::Invalid(format!(
-                    "stream id {}: ids are unique and below {MAX_BITS}",
-                    s.id
-                )));
+                return Err(Error::Invalid(format!("stream id {}: ids are unique and below {MAX_BITS}", s.id)));
             }
         }
-        let router = Arc::new(Router {
-            queues,
-            streams,
-            events: OnceLock::new(),
-        });
+        let router = Arc::new(Router { queues, streams, events: OnceLock::new() });
         if router.streams.iter().any(|s| !s.belongs_to(&router)) {
-            return Err(Error::Invalid(
-                "a stream belongs to another router already".into(),
-            ));
+            return Err(Error::Invalid("a stream belongs to another router already".into()));
         }
         Ok(router)
     }
@@ -70,17 +59,13 @@ impl Router {
     }
 
     fn stream(&self, id: u32, capture: bool) -> Option<&Arc<Stream>> {
-        self.streams
-            .iter()
-            .find(|s| s.id == id && s.capture == capture)
+        self.streams.iter().find(|s| s.id == id && s.capture == capture)
     }
 
     fn of_ring<'a>(&'a self, ring: &'a Ring) -> impl Iterator<Item = &'a Arc<Stream>> {
         let capture = ring.index == self.queues.capture;
         let any = self.owns(ring.index);
-        self.streams
-            .iter()
-            .filter(move |s| any && s.capture == capture)
+        self.streams.iter().filter(move |s| any && s.capture == capture)
     }
 
     /// From a real-time thread.
@@ -108,7 +93,12 @@ impl Router {
     fn drain_routed(&self, ring: &Ring, scratch: &mut Scratch, mut limit: usize, who: Caller) {
         let capture = ring.index == self.queues.capture;
         let Scratch { batch, done } = scratch;
-        while limit > 0 {
+        loop {
+            let handed_on = self.hand_on(ring, capture, batch, done, who);
+            ring.complete(done, usize::MAX, who);
+            if !handed_on || limit == 0 {
+                return;
+            }
             let n = ring.pop(batch, BATCH.min(limit), who).unwrap_or_else(|e| {
                 // Once a ring's life: it is broken now. The only allocation a callback can come to.
                 if let Some(events) = self.events.get() {
@@ -118,18 +108,34 @@ impl Router {
                 }
                 0
             });
-            for c in batch.drain(..) {
-                match message::stream_of(ring, &c).and_then(|id| self.stream(id, capture)) {
-                    Some(s) => s.offer(ring, c, done),
-                    None => done.push(message::refuse(ring, &c)),
+            limit = if n < BATCH { 0 } else { limit.saturating_sub(n) };
+        }
+    }
+
+    /// False if a real-time caller found a stream's lock taken: the rest of the batch waits for the next, in order.
+    fn hand_on(
+        &self,
+        ring: &Ring,
+        capture: bool,
+        batch: &mut VecDeque<Chain>,
+        done: &mut Vec<Done>,
+        who: Caller,
+    ) -> bool {
+        while let Some(c) = batch.front() {
+            let id = message::stream_of(ring, c);
+            match id.and_then(|id| self.stream(id, capture)) {
+                Some(s) => {
+                    if !s.offer(ring, batch, done, who) {
+                        return false;
+                    }
+                }
+                None => {
+                    done.push(message::refuse(ring, c));
+                    batch.pop_front();
                 }
             }
-            ring.complete(done, usize::MAX, who);
-            if n < BATCH {
-                break;
-            }
-            limit = limit.saturating_sub(n);
         }
+        true
     }
 }
 
@@ -153,11 +159,12 @@ impl QueueHandler for Router {
     }
 
     fn stopping(&self, ring: &Arc<Ring>) {
+        // Nothing can be popped any more, but something may wait to be handed on.
+        self.drain(ring);
         let (mut held, mut heads) = (Vec::new(), Vec::new());
         self.of_ring(ring).for_each(|s| s.held(&mut held));
         let (base, end) = ring.rewind_to(&held);
-        self.of_ring(ring)
-            .for_each(|s| s.recall(base, end.wrapping_sub(base), &mut heads));
+        self.of_ring(ring).for_each(|s| s.recall(base, end.wrapping_sub(base), &mut heads));
         ring.take_back(base, &heads);
     }
 

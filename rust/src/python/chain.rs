@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::bytes::BytesLike;
 use super::memory::GuestBuffer;
 use crate::error::Error;
 use crate::vhost::chain::Chain;
@@ -25,25 +25,12 @@ pub struct DescriptorChain {
 
 impl DescriptorChain {
     pub fn new(ring: Arc<Ring>, chain: Chain) -> Self {
-        DescriptorChain {
-            ring,
-            chain,
-            completed: AtomicBool::new(false),
-        }
+        DescriptorChain { ring, chain, completed: AtomicBool::new(false) }
     }
 
     fn bad(&self) -> Error {
-        let piece = self
-            .chain
-            .readable
-            .pieces()
-            .first()
-            .copied()
-            .unwrap_or_default();
-        Error::BadAddress {
-            addr: piece.0,
-            len: self.chain.readable.len(),
-        }
+        let piece = self.chain.readable.pieces().first().copied().unwrap_or_default();
+        Error::BadAddress { addr: piece.0, len: self.chain.readable.len() }
     }
 }
 
@@ -81,17 +68,10 @@ impl DescriptorChain {
 
     #[pyo3(signature = (n = -1, offset = 0))]
     fn read<'py>(&self, py: Python<'py>, n: isize, offset: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let left = self
-            .chain
-            .readable
-            .len()
-            .saturating_sub(offset)
-            .min(MAX_READ);
+        let left = self.chain.readable.len().saturating_sub(offset).min(MAX_READ);
         let n = usize::try_from(n).map_or(left, |n| n.min(left));
         let mut data = vec![0; n];
-        match self.ring.with_live(&self.chain, |mem| {
-            self.chain.readable.read(mem, offset, &mut data)
-        }) {
+        match self.ring.with_live(&self.chain, |mem| self.chain.readable.read(mem, offset, &mut data)) {
             None => Ok(PyBytes::new(py, b"")),
             Some(Ok(())) => Ok(PyBytes::new(py, &data)),
             Some(Err(_)) => Err(self.bad().into()),
@@ -99,12 +79,10 @@ impl DescriptorChain {
     }
 
     #[pyo3(signature = (data, offset = 0))]
-    fn write(&self, py: Python<'_>, data: PyBuffer<u8>, offset: usize) -> PyResult<usize> {
-        let mut data = data.to_vec(py)?;
+    fn write(&self, data: BytesLike, offset: usize) -> PyResult<usize> {
+        let mut data = data.0;
         data.truncate(self.chain.writable.len().saturating_sub(offset));
-        match self.ring.with_live(&self.chain, |mem| {
-            self.chain.writable.write(mem, offset, &data)
-        }) {
+        match self.ring.with_live(&self.chain, |mem| self.chain.writable.write(mem, offset, &data)) {
             None => Ok(0),
             Some(Ok(())) => Ok(data.len()),
             Some(Err(_)) => Err(self.bad().into()),
@@ -114,8 +92,7 @@ impl DescriptorChain {
     fn segments(&self) -> PyResult<Vec<GuestBuffer>> {
         let mem = self.ring.memory().clone().into_inner();
         let part = |pieces: &[(u64, u32)], writable| {
-            let view =
-                |&(addr, len): &(u64, u32)| GuestBuffer::new(&mem, addr, len as usize, writable);
+            let view = |&(addr, len): &(u64, u32)| GuestBuffer::new(&mem, addr, len as usize, writable);
             pieces.iter().map(view).collect::<Result<Vec<_>, Error>>()
         };
         let mut all = part(self.chain.readable.pieces(), false)?;
@@ -140,11 +117,7 @@ impl DescriptorChain {
             self.ring.index,
             self.chain.readable.len(),
             self.chain.writable.len(),
-            if self.chain.malformed {
-                ", malformed"
-            } else {
-                ""
-            }
+            if self.chain.malformed { ", malformed" } else { "" }
         )
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::bytes::BytesLike;
 use super::stream::{PcmPort, duration};
 use crate::pcm::clock::ClockPort as Core;
 
@@ -32,19 +32,15 @@ impl ClockPort {
     }
 
     #[pyo3(signature = (timeout = None))]
-    fn take<'py>(
-        &self,
-        py: Python<'py>,
-        timeout: Option<f64>,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    fn take<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let timeout = duration(timeout)?;
         let data = py.detach(|| self.0.take(timeout));
         Ok(data.map(|d| PyBytes::new(py, &d)))
     }
 
     #[pyo3(signature = (data, timeout = None))]
-    fn feed(&self, py: Python<'_>, data: PyBuffer<u8>, timeout: Option<f64>) -> PyResult<usize> {
-        let (data, timeout) = (data.to_vec(py)?, duration(timeout)?);
+    fn feed(&self, py: Python<'_>, data: BytesLike, timeout: Option<f64>) -> PyResult<usize> {
+        let (data, timeout) = (data.0, duration(timeout)?);
         Ok(py.detach(|| self.0.feed(&data, timeout)))
     }
 

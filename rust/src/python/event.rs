@@ -6,42 +6,19 @@ use crate::vhost::events::Event as Core;
 
 /// Something that happened; see the stubs for the meaning of each.
 #[pyclass(frozen, eq, module = "vsnd_hybrid._core")]
-#[derive(PartialEq)]
+#[derive(Debug, PartialEq)]
 pub enum Event {
     Connected(),
-    Disconnected {
-        reason: String,
-    },
-    Features {
-        features: u64,
-    },
-    Started {
-        queue: usize,
-        base: u16,
-        fresh: bool,
-    },
-    Stopping {
-        queue: usize,
-    },
-    Stopped {
-        queue: usize,
-        forced: u32,
-    },
-    Kicked {
-        queue: usize,
-    },
-    ConfigWritten {
-        offset: u32,
-        data: Vec<u8>,
-    },
+    Disconnected { reason: String },
+    Features { features: u64 },
+    Started { queue: usize, base: u16, fresh: bool },
+    Stopping { queue: usize },
+    Stopped { queue: usize, forced: u32 },
+    Kicked { queue: usize },
+    ConfigWritten { offset: u32, data: Vec<u8> },
     Reset(),
-    Xrun {
-        stream: u32,
-    },
-    Fault {
-        queue: i64,
-        reason: String,
-    },
+    Xrun { stream: u32 },
+    Fault { queue: i64, reason: String },
 }
 
 impl From<Core> for Event {
@@ -59,5 +36,12 @@ impl From<Core> for Event {
             Core::Xrun { stream } => Event::Xrun { stream },
             Core::Fault { queue, reason } => Event::Fault { queue, reason },
         }
+    }
+}
+
+#[pymethods]
+impl Event {
+    fn __repr__(&self) -> String {
+        format!("Event.{self:?}")
     }
 }

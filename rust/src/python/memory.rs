@@ -39,8 +39,7 @@ impl GuestMemory {
             return Err(bad.into());
         }
         let mut data = vec![0; n];
-        mem.read_slice(&mut data, GuestAddress(addr))
-            .map_err(|_| bad)?;
+        mem.read_slice(&mut data, GuestAddress(addr)).map_err(|_| bad)?;
         Ok(PyBytes::new(py, &data))
     }
 
@@ -63,17 +62,9 @@ pub struct GuestBuffer {
 
 impl GuestBuffer {
     pub fn new(mem: &Arc<Mem>, addr: u64, len: usize, writable: bool) -> Result<Self, Error> {
-        let slice = mem
-            .get_slice(GuestAddress(addr), len)
-            .map_err(|_| Error::BadAddress { addr, len })?;
+        let slice = mem.get_slice(GuestAddress(addr), len).map_err(|_| Error::BadAddress { addr, len })?;
         let host = slice.ptr_guard().as_ptr() as usize;
-        Ok(GuestBuffer {
-            _mem: mem.clone(),
-            addr,
-            host,
-            len,
-            writable,
-        })
+        Ok(GuestBuffer { _mem: mem.clone(), addr, host, len, writable })
     }
 }
 
@@ -95,16 +86,10 @@ impl GuestBuffer {
 
     /// # Safety
     /// Called by the interpreter only.
-    unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         if !this.writable && flags & ffi::PyBUF_WRITABLE != 0 {
-            return Err(PyBufferError::new_err(
-                "the device may only read this guest memory",
-            ));
+            return Err(PyBufferError::new_err("the device may only read this guest memory"));
         }
         // SAFETY: `view` comes from the interpreter; the memory stays mapped while the object, of which the view holds a
         // reference, lives. The guest may write meanwhile, so Python sees bytes, never a Rust reference.
@@ -118,19 +103,11 @@ impl GuestBuffer {
                 flags,
             )
         };
-        if rc == 0 {
-            Ok(())
-        } else {
-            Err(PyErr::fetch(slf.py()))
-        }
+        if rc == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 
     fn __repr__(&self) -> String {
-        let access = if self.writable {
-            "writable"
-        } else {
-            "read-only"
-        };
+        let access = if self.writable { "writable" } else { "read-only" };
         format!("<GuestBuffer {:#x}..+{:#x}, {access}>", self.addr, self.len)
     }
 }

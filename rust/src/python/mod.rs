@@ -3,8 +3,10 @@
 
 use pyo3::prelude::*;
 
+mod bytes;
 mod chain;
 mod clock;
+mod engine;
 mod error;
 mod event;
 mod memory;
@@ -15,11 +17,7 @@ pub(crate) mod stream;
 /// What this build is, for bug reports.
 #[pyfunction]
 fn build_info() -> std::collections::BTreeMap<&'static str, &'static str> {
-    let profile = if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    };
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     [
         ("version", env!("CARGO_PKG_VERSION")),
         ("profile", profile),
@@ -42,6 +40,8 @@ mod _core {
     use super::chain::DescriptorChain;
     #[pymodule_export]
     use super::clock::ClockPort;
+    #[pymodule_export]
+    use super::engine::{NativePort, PipeWirePort};
     #[pymodule_export]
     use super::event::Event;
     #[pymodule_export]

@@ -1,6 +1,6 @@
 //! `Virtqueue`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -32,9 +32,9 @@ impl Virtqueue {
     }
 
     fn pop(&self) -> PyResult<Option<DescriptorChain>> {
-        let mut one = Vec::with_capacity(1);
+        let mut one = VecDeque::with_capacity(1);
         self.0.pop(&mut one, 1, Caller::Worker)?;
-        Ok(one.pop().map(|c| DescriptorChain::new(self.0.clone(), c)))
+        Ok(one.pop_front().map(|c| DescriptorChain::new(self.0.clone(), c)))
     }
 
     fn notify(&self) -> bool {
@@ -63,15 +63,7 @@ impl Virtqueue {
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.0.is_running() {
-            "running"
-        } else {
-            "stopped"
-        };
-        format!(
-            "<Virtqueue {} {state}, size {}>",
-            self.0.index,
-            self.0.size()
-        )
+        let state = if self.0.is_running() { "running" } else { "stopped" };
+        format!("<Virtqueue {} {state}, size {}>", self.0.index, self.0.size())
     }
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyIndexError, PyOSError};
 use pyo3::prelude::*;
 
+use super::bytes::BytesLike;
 use super::event::Event;
 use super::memory::GuestMemory;
 use super::queue::Virtqueue;
@@ -36,19 +36,14 @@ impl Server {
     fn new(
         py: Python<'_>,
         queues: usize,
-        config: Option<PyBuffer<u8>>,
+        config: Option<BytesLike>,
         features: u64,
         device_owned: Vec<usize>,
         router: Option<&PcmRouter>,
     ) -> PyResult<Self> {
-        let config = config.map_or(Ok(Vec::new()), |c| c.to_vec(py))?;
+        let config = config.map_or(Vec::new(), |c| c.0);
         let events = Arc::new(EventQueue::new()?);
-        let spec = Spec {
-            queues,
-            features,
-            config,
-            device_owned,
-        };
+        let spec = Spec { queues, features, config, device_owned };
         let handler = router.map(|r| r.0.clone() as Arc<dyn QueueHandler>);
         let device = Device::new(spec, events.clone(), handler)?;
         if let Some(r) = router
@@ -70,11 +65,7 @@ impl Server {
         r.map_err(|e| match (e.raw_os_error(), socket) {
             (Some(code), Socket::Path(path)) => {
                 let text = e.to_string();
-                let text = text
-                    .split(" (os error")
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned();
+                let text = text.split(" (os error").next().unwrap_or_default().to_owned();
                 PyOSError::new_err((code, text, path))
             }
             _ => e.into(),
@@ -94,16 +85,12 @@ impl Server {
     fn queue(&self, index: usize) -> PyResult<Virtqueue> {
         let ring = self.0.device().rings().get(index).cloned();
         ring.map(Virtqueue).ok_or_else(|| {
-            PyIndexError::new_err(format!(
-                "no queue {index}: there are {}",
-                self.0.device().rings().len()
-            ))
+            PyIndexError::new_err(format!("no queue {index}: there are {}", self.0.device().rings().len()))
         })
     }
 
-    fn set_config(&self, py: Python<'_>, config: PyBuffer<u8>) -> PyResult<()> {
-        self.0.device().set_config(config.to_vec(py)?);
-        Ok(())
+    fn set_config(&self, config: BytesLike) {
+        self.0.device().set_config(config.0);
     }
 
     #[getter]

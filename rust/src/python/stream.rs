@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::bytes::{self, BytesLike};
+use super::engine::NativePort;
 use crate::pcm::router::Queues;
 use crate::pcm::stream::{Mode, Shape};
 use crate::pcm::wire::{S_IO_ERR, S_OK};
@@ -24,21 +25,9 @@ pub struct PcmRouter(pub Arc<Router>);
 impl PcmRouter {
     #[new]
     #[pyo3(signature = (streams, *, control = 0, playback = 2, capture = 3))]
-    fn new(
-        streams: Vec<PyRef<'_, PcmStream>>,
-        control: usize,
-        playback: usize,
-        capture: usize,
-    ) -> PyResult<Self> {
+    fn new(streams: Vec<PyRef<'_, PcmStream>>, control: usize, playback: usize, capture: usize) -> PyResult<Self> {
         let streams = streams.iter().map(|s| s.0.clone()).collect();
-        Ok(PcmRouter(Router::new(
-            streams,
-            Queues {
-                control,
-                playback,
-                capture,
-            },
-        )?))
+        Ok(PcmRouter(Router::new(streams, Queues { control, playback, capture })?))
     }
 }
 
@@ -74,14 +63,7 @@ impl PcmStream {
         polling: bool,
     ) -> PyResult<()> {
         let (buffer, period, frame) = (buffer_bytes, period_bytes, frame_bytes);
-        Ok(self.0.configure(Shape {
-            buffer,
-            period,
-            frame,
-            rate,
-            silence,
-            polling,
-        })?)
+        Ok(self.0.configure(Shape { buffer, period, frame, rate, silence, polling })?)
     }
 
     fn accept(&self) {
@@ -134,16 +116,8 @@ impl PcmStream {
     }
 
     fn __repr__(&self) -> String {
-        let way = if self.0.capture {
-            "capture"
-        } else {
-            "playback"
-        };
-        let state = if self.0.is_running() {
-            "running"
-        } else {
-            "stopped"
-        };
+        let way = if self.0.capture { "capture" } else { "playback" };
+        let state = if self.0.is_running() { "running" } else { "stopped" };
         format!("<PcmStream {} {way}, {state}>", self.0.id)
     }
 }
@@ -157,11 +131,7 @@ impl PcmPort {
         if self.0.capture == capture {
             return Ok(());
         }
-        let text = if capture {
-            "a playback port is read from"
-        } else {
-            "a capture port is written to"
-        };
+        let text = if capture { "a playback port is read from" } else { "a capture port is written to" };
         Err(PyValueError::new_err(text))
     }
 
@@ -208,19 +178,12 @@ impl PcmPort {
     }
 
     #[pyo3(signature = (n, *, delay_bytes = 0))]
-    fn read<'py>(
-        &self,
-        py: Python<'py>,
-        n: usize,
-        delay_bytes: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
+    fn read<'py>(&self, py: Python<'py>, n: usize, delay_bytes: usize) -> PyResult<Bound<'py, PyBytes>> {
         self.check(false)?;
         let n = self.whole_frames(n.min(1 << 24));
         let data = py.detach(|| {
             let mut data = vec![0; n];
-            let got = self
-                .0
-                .pull_as(&mut data, delay_bytes as isize, Caller::Worker);
+            let got = self.0.pull_as(&mut data, delay_bytes as isize, Caller::Worker);
             data.truncate(got);
             data
         });
@@ -228,29 +191,16 @@ impl PcmPort {
     }
 
     #[pyo3(signature = (buffer, *, delay_bytes = 0))]
-    fn readinto(
-        &self,
-        py: Python<'_>,
-        buffer: PyBuffer<u8>,
-        delay_bytes: usize,
-    ) -> PyResult<usize> {
+    fn readinto(&self, buffer: &Bound<'_, PyAny>, delay_bytes: usize) -> PyResult<usize> {
         self.check(false)?;
-        if buffer.readonly() || !buffer.is_c_contiguous() {
-            return Err(PyValueError::new_err(
-                "readinto takes a writable, contiguous buffer",
-            ));
-        }
-        let n = self.whole_frames(buffer.len_bytes());
-        // SAFETY: the buffer is held, writable, contiguous and of that length; attached, so no Python code runs meanwhile.
-        let dst = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<u8>(), n) };
-        let _ = py;
-        Ok(self.0.pull_as(dst, delay_bytes as isize, Caller::Worker))
+        let whole = |n| self.whole_frames(n);
+        bytes::fill(buffer, whole, |dst| self.0.pull_as(dst, delay_bytes as isize, Caller::Worker))
     }
 
     #[pyo3(signature = (data, *, delay_bytes = 0))]
-    fn write(&self, py: Python<'_>, data: PyBuffer<u8>, delay_bytes: usize) -> PyResult<usize> {
+    fn write(&self, py: Python<'_>, data: BytesLike, delay_bytes: usize) -> PyResult<usize> {
         self.check(true)?;
-        let data = data.to_vec(py)?;
+        let data = data.0;
         let n = self.whole_frames(data.len());
         Ok(py.detach(|| self.0.push_as(&data[..n], delay_bytes, Caller::Worker)))
     }
@@ -265,14 +215,15 @@ impl PcmPort {
     fn queued_bytes(&self) -> usize {
         self.0.queued_bytes()
     }
+
+    #[getter]
+    fn native(&self) -> NativePort {
+        NativePort::of(self)
+    }
 }
 
 /// Seconds as Python gives them; None is for ever.
 pub fn duration(seconds: Option<f64>) -> PyResult<Option<Duration>> {
-    let bad =
-        |_| PyValueError::new_err("a time limit is a number of seconds, not negative, or None");
-    seconds
-        .map(Duration::try_from_secs_f64)
-        .transpose()
-        .map_err(bad)
+    let bad = |_| PyValueError::new_err("a time limit is a number of seconds, not negative, or None");
+    seconds.map(Duration::try_from_secs_f64).transpose().map_err(bad)
 }

@@ -82,16 +82,12 @@ impl Segments {
     /// Fill `dst` from byte `offset` on.
     pub fn read(&self, mem: &Mem, offset: usize, dst: &mut [u8]) -> Result<(), BadAddress> {
         let n = dst.len();
-        self.each(offset, n, |a, r| {
-            mem.read_slice(&mut dst[r], a).map_err(|_| BadAddress)
-        })
+        self.each(offset, n, |a, r| mem.read_slice(&mut dst[r], a).map_err(|_| BadAddress))
     }
 
     /// Write all of `src` at byte `offset`.
     pub fn write(&self, mem: &Mem, offset: usize, src: &[u8]) -> Result<(), BadAddress> {
-        self.each(offset, src.len(), |a, r| {
-            mem.write_slice(&src[r], a).map_err(|_| BadAddress)
-        })
+        self.each(offset, src.len(), |a, r| mem.write_slice(&src[r], a).map_err(|_| BadAddress))
     }
 
     /// Write `n` times `byte` at byte `offset`.
@@ -127,12 +123,7 @@ pub struct Chain {
 impl Chain {
     /// Walk a chain. `DescriptorChain` ends silently on any fault, hence the check of NEXT.
     /// None: it has too many pieces for a caller that must not allocate.
-    pub fn walk(
-        chain: DescriptorChain<&Mem>,
-        at: u16,
-        generation: u32,
-        who: Caller,
-    ) -> Option<Self> {
+    pub fn walk(chain: DescriptorChain<&Mem>, at: u16, generation: u32, who: Caller) -> Option<Self> {
         let head = chain.head_index();
         let (mut readable, mut writable) = (Segments::default(), Segments::default());
         let (mut open, mut malformed) = (true, false);
@@ -150,14 +141,7 @@ impl Chain {
             }
             part.push(d.addr().0, d.len());
         }
-        Some(Chain {
-            head,
-            at,
-            generation,
-            readable,
-            writable,
-            malformed: malformed | open,
-        })
+        Some(Chain { head, at, generation, readable, writable, malformed: malformed | open })
     }
 }
 
@@ -177,11 +161,6 @@ pub struct Done {
 impl Chain {
     /// To give this chain back with `len` bytes written.
     pub fn done(&self, len: usize, payload: usize) -> Done {
-        Done {
-            head: self.head,
-            generation: self.generation,
-            len: len as u32,
-            payload: payload as u32,
-        }
+        Done { head: self.head, generation: self.generation, len: len as u32, payload: payload as u32 }
     }
 }

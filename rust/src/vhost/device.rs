@@ -75,28 +75,13 @@ pub struct Device {
 
 impl Device {
     /// A device without a front end; its workers wait.
-    pub fn new(
-        spec: Spec,
-        events: Arc<EventQueue>,
-        handler: Option<Arc<dyn QueueHandler>>,
-    ) -> Result<Arc<Self>> {
+    pub fn new(spec: Spec, events: Arc<EventQueue>, handler: Option<Arc<dyn QueueHandler>>) -> Result<Arc<Self>> {
         if !(1..=MAX_BITS).contains(&spec.queues) {
-            return Err(Error::Invalid(format!(
-                "a device has 1 to {MAX_BITS} queues, not {}",
-                spec.queues
-            )));
+            return Err(Error::Invalid(format!("a device has 1 to {MAX_BITS} queues, not {}", spec.queues)));
         }
         let owned = (spec.queues..=MAX_BITS).find(|&q| handler.as_ref().is_some_and(|h| h.owns(q)));
-        if let Some(q) = owned.or(spec
-            .device_owned
-            .iter()
-            .copied()
-            .find(|&q| q >= spec.queues))
-        {
-            return Err(Error::Invalid(format!(
-                "queue {q} is not there: the device has {}",
-                spec.queues
-            )));
+        if let Some(q) = owned.or(spec.device_owned.iter().copied().find(|&q| q >= spec.queues)) {
+            return Err(Error::Invalid(format!("queue {q} is not there: the device has {}", spec.queues)));
         }
         let mem: MemHandle = GuestMemoryAtomic::new(Mem::new());
         let device = Arc::new(Device {
@@ -106,9 +91,7 @@ impl Device {
             config: RwLock::new(spec.config),
             device_owned: spec.device_owned,
             handler,
-            rings: (0..spec.queues)
-                .map(|i| Arc::new(Ring::new(i, mem.clone())))
-                .collect(),
+            rings: (0..spec.queues).map(|i| Arc::new(Ring::new(i, mem.clone()))).collect(),
             mem,
             pinned: Mutex::default(),
             workers: OnceLock::new(),
@@ -136,9 +119,7 @@ impl Device {
     }
 
     fn worker(&self, queue: usize) -> Option<&Arc<Worker>> {
-        self.workers
-            .get()
-            .map(|w| &w[usize::from(self.handled(queue))])
+        self.workers.get().map(|w| &w[usize::from(self.handled(queue))])
     }
 
     /// All queues.
@@ -153,29 +134,18 @@ impl Device {
 
     /// A part of the configuration space; zeros beyond its end.
     pub fn config(&self, offset: u32, size: u32) -> Vec<u8> {
-        let c = self
-            .config
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        (0..size as usize)
-            .map(|i| c.get(offset as usize + i).copied().unwrap_or(0))
-            .collect()
+        let c = self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (0..size as usize).map(|i| c.get(offset as usize + i).copied().unwrap_or(0)).collect()
     }
 
     /// Replace the configuration space.
     pub fn set_config(&self, config: Vec<u8>) {
-        *self
-            .config
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = config;
+        *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
     }
 
     /// Put a new memory map in place; when this returns nobody uses the old one.
     pub(super) fn replace_memory(&self, mem: Mem) {
-        self.mem
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .replace(mem);
+        self.mem.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(mem);
         let new = self.mem.memory().into_inner();
         if let Some(h) = &self.handler {
             h.memory_replaced();
@@ -185,12 +155,7 @@ impl Device {
     }
 
     /// Start a ring that is configured. Ok if it runs already.
-    pub(super) fn start(
-        &self,
-        ring: &Arc<Ring>,
-        kick: &File,
-        base_said: Option<u16>,
-    ) -> Result<()> {
+    pub(super) fn start(&self, ring: &Arc<Ring>, kick: &File, base_said: Option<u16>) -> Result<()> {
         let stopped_at = ring.base();
         if let Some(base) = base_said {
             ring.set_base(base);
@@ -202,11 +167,7 @@ impl Device {
         if let Some(h) = &self.handler {
             h.started(ring, fresh, !fresh && ring.base() == stopped_at);
         }
-        self.events.push(Event::Started {
-            queue: ring.index,
-            base: ring.base(),
-            fresh,
-        });
+        self.events.push(Event::Started { queue: ring.index, base: ring.base(), fresh });
         self.watch(ring, kick)?;
         // Buffers may be there already, and no kick need come for them.
         if !self.device_owned.contains(&ring.index) {
@@ -217,8 +178,7 @@ impl Device {
 
     /// Wait for kicks of a ring.
     pub(super) fn watch(&self, ring: &Ring, kick: &File) -> io::Result<()> {
-        self.worker(ring.index)
-            .map_or(Ok(()), |w| w.watch(ring.index, kick))
+        self.worker(ring.index).map_or(Ok(()), |w| w.watch(ring.index, kick))
     }
 
     /// No more kicks from this descriptor.
@@ -238,10 +198,7 @@ impl Device {
             h.stopping(ring);
         }
         let forced = ring.retire(STOP_WAIT, true);
-        self.events.push(Event::Stopped {
-            queue: ring.index,
-            forced,
-        });
+        self.events.push(Event::Stopped { queue: ring.index, forced });
     }
 
     /// Everything back to the initial state; the rings stay configured.
@@ -287,9 +244,7 @@ impl Device {
                 if catch_unwind(AssertUnwindSafe(|| h.available(ring))).is_err() {
                     self.events.offer(Event::Fault {
                         queue: -1,
-                        reason: format!(
-                            "internal error on queue {index}: a panic, see standard error"
-                        ),
+                        reason: format!("internal error on queue {index}: a panic, see standard error"),
                     });
                 }
             }

@@ -20,39 +20,16 @@ pub const MAX_BITS: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Connected,
-    Disconnected {
-        reason: String,
-    },
-    Features {
-        features: u64,
-    },
-    Started {
-        queue: usize,
-        base: u16,
-        fresh: bool,
-    },
-    Stopping {
-        queue: usize,
-    },
-    Stopped {
-        queue: usize,
-        forced: u32,
-    },
-    ConfigWritten {
-        offset: u32,
-        data: Vec<u8>,
-    },
+    Disconnected { reason: String },
+    Features { features: u64 },
+    Started { queue: usize, base: u16, fresh: bool },
+    Stopping { queue: usize },
+    Stopped { queue: usize, forced: u32 },
+    ConfigWritten { offset: u32, data: Vec<u8> },
     Reset,
-    Fault {
-        queue: i64,
-        reason: String,
-    },
-    Kicked {
-        queue: usize,
-    },
-    Xrun {
-        stream: u32,
-    },
+    Fault { queue: i64, reason: String },
+    Kicked { queue: usize },
+    Xrun { stream: u32 },
 }
 
 /// Numbers from 0 to 255, added by threads that take no lock.
@@ -69,9 +46,7 @@ impl Bits {
     fn take(&self) -> impl Iterator<Item = usize> {
         self.0.iter().enumerate().flat_map(|(word, bits)| {
             let bits = bits.swap(0, Ordering::AcqRel);
-            (0..64)
-                .filter(move |i| bits >> i & 1 == 1)
-                .map(move |i| word * 64 + i)
+            (0..64).filter(move |i| bits >> i & 1 == 1).map(move |i| word * 64 + i)
         })
     }
 }
@@ -189,11 +164,7 @@ mod tests {
     use super::*;
 
     fn readable(q: &EventQueue) -> bool {
-        let mut p = libc::pollfd {
-            fd: q.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut p = libc::pollfd { fd: q.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live, initialised pollfd.
         unsafe { libc::poll(&mut p, 1, 0) == 1 }
     }
@@ -207,14 +178,7 @@ mod tests {
         q.push(Event::Connected);
         assert!(readable(&q));
         let got = q.take(64);
-        assert_eq!(
-            got,
-            [
-                Event::Connected,
-                Event::Kicked { queue: 3 },
-                Event::Xrun { stream: 200 }
-            ]
-        );
+        assert_eq!(got, [Event::Connected, Event::Kicked { queue: 3 }, Event::Xrun { stream: 200 }]);
         assert!(!readable(&q) && q.take(64).is_empty());
     }
 
@@ -233,10 +197,7 @@ mod tests {
     fn faults_are_bounded() {
         let q = EventQueue::new().unwrap();
         for _ in 0..3 * MAX_PENDING {
-            q.offer(Event::Fault {
-                queue: 0,
-                reason: String::new(),
-            });
+            q.offer(Event::Fault { queue: 0, reason: String::new() });
         }
         assert_eq!(q.len(), MAX_PENDING);
     }

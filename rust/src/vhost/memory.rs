@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryRegion};
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionCollection,
-    GuestRegionMmap, MmapRegion,
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionCollection, GuestRegionMmap, MmapRegion,
 };
 
 use super::Mem;
@@ -30,23 +29,13 @@ pub struct Slot {
 
 impl From<&VhostUserMemoryRegion> for Slot {
     fn from(r: &VhostUserMemoryRegion) -> Self {
-        Slot {
-            guest: r.guest_phys_addr,
-            size: r.memory_size,
-            user: r.user_addr,
-            offset: r.mmap_offset,
-        }
+        Slot { guest: r.guest_phys_addr, size: r.memory_size, user: r.user_addr, offset: r.mmap_offset }
     }
 }
 
 impl From<&VhostUserSingleMemoryRegion> for Slot {
     fn from(r: &VhostUserSingleMemoryRegion) -> Self {
-        Slot {
-            guest: r.guest_phys_addr,
-            size: r.memory_size,
-            user: r.user_addr,
-            offset: r.mmap_offset,
-        }
+        Slot { guest: r.guest_phys_addr, size: r.memory_size, user: r.user_addr, offset: r.mmap_offset }
     }
 }
 
@@ -90,14 +79,9 @@ impl MemoryMap {
     /// One more region (ADD_MEM_REG).
     pub fn add(&mut self, slot: Slot, file: File) -> Result<Mem> {
         if self.slots.len() as u64 >= MAX_SLOTS {
-            return Err(Error::Invalid(format!(
-                "more than {MAX_SLOTS} memory regions"
-            )));
+            return Err(Error::Invalid(format!("more than {MAX_SLOTS} memory regions")));
         }
-        let mut new = MemoryMap {
-            slots: self.slots.clone(),
-            regions: self.regions.clone(),
-        };
+        let mut new = MemoryMap { slots: self.slots.clone(), regions: self.regions.clone() };
         new.insert(slot, map(&slot, file)?);
         let mem = new.build()?;
         *self = new;
@@ -108,8 +92,7 @@ impl MemoryMap {
     pub fn remove(&mut self, slot: &Slot) -> Result<Mem> {
         let same = |s: &Slot| s.guest == slot.guest && s.size == slot.size && s.user == slot.user;
         let i = self.slots.iter().position(same);
-        let i =
-            i.ok_or_else(|| Error::Invalid("removal of a memory region that is not there".into()))?;
+        let i = i.ok_or_else(|| Error::Invalid("removal of a memory region that is not there".into()))?;
         self.slots.remove(i);
         self.regions.remove(i);
         self.build()

@@ -52,11 +52,7 @@ enum Source {
 
 /// Block until `fd` is readable (true) or we are told to stop (false).
 fn readable(fd: RawFd, stop: &EventFd) -> bool {
-    let mut p = [fd, stop.as_raw_fd()].map(|fd| libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    });
+    let mut p = [fd, stop.as_raw_fd()].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     loop {
         // SAFETY: `p` is a live array of two initialised pollfds.
         let n = unsafe { libc::poll(p.as_mut_ptr(), 2, -1) };
@@ -97,11 +93,7 @@ fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
             libc::fchmod(fd.as_raw_fd(), mode);
             libc::bind(fd.as_raw_fd(), (&raw const addr).cast(), len)
         };
-        if rc < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
     if let Err(e) = try_bind() {
         if e.raw_os_error() != Some(libc::EADDRINUSE) {
@@ -120,10 +112,7 @@ fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
         return Err(io::Error::last_os_error());
     }
     let m = fs::symlink_metadata(path)?;
-    let file = SocketFile {
-        path: std::path::absolute(path)?,
-        identity: (m.dev(), m.ino()),
-    };
+    let file = SocketFile { path: std::path::absolute(path)?, identity: (m.dev(), m.ino()) };
     Ok((UnixListener::from(fd), file))
 }
 
@@ -132,13 +121,7 @@ fn adopt(fd: RawFd) -> io::Result<Source> {
     let (mut value, mut len) = (0, size_of::<libc::c_int>() as libc::socklen_t);
     // SAFETY: `value` and `len` are live; a wrong descriptor gives an error.
     let fd = unsafe {
-        let rc = libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_ACCEPTCONN,
-            (&raw mut value).cast(),
-            &mut len,
-        );
+        let rc = libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, (&raw mut value).cast(), &mut len);
         if rc < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -148,11 +131,7 @@ fn adopt(fd: RawFd) -> io::Result<Source> {
         }
         OwnedFd::from_raw_fd(copy)
     };
-    Ok(if value != 0 {
-        Source::Listener(UnixListener::from(fd))
-    } else {
-        Source::Connected(UnixStream::from(fd))
-    })
+    Ok(if value != 0 { Source::Listener(UnixListener::from(fd)) } else { Source::Connected(UnixStream::from(fd)) })
 }
 
 impl Server {
@@ -197,18 +176,13 @@ impl Server {
     }
 
     fn stopped(&self) -> bool {
-        let mut p = libc::pollfd {
-            fd: self.stop.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut p = libc::pollfd { fd: self.stop.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live, initialised pollfd.
         unsafe { libc::poll(&mut p, 1, 0) > 0 }
     }
 
     fn serve(&self, source: Source, thread: &mut Option<JoinHandle<()>>) -> io::Result<()> {
-        let (device, current, stop) =
-            (self.device.clone(), self.current.clone(), self.stop.clone());
+        let (device, current, stop) = (self.device.clone(), self.current.clone(), self.stop.clone());
         let serving = self.serving.clone();
         if let Source::Listener(l) = &source {
             // A client that is gone before it is accepted must not hold us.
@@ -233,11 +207,7 @@ impl Server {
             }
             serving.store(false, Ordering::Release);
         };
-        *thread = Some(
-            std::thread::Builder::new()
-                .name("vsnd-vhost".into())
-                .spawn(run)?,
-        );
+        *thread = Some(std::thread::Builder::new().name("vsnd-vhost".into()).spawn(run)?);
         Ok(())
     }
 
@@ -275,17 +245,20 @@ impl Server {
 /// The reason of a connection's end, empty for an orderly one.
 fn reason(e: Error) -> String {
     match e {
-        Error::Disconnected | Error::PartialMessage | Error::SocketBroken(_) => String::new(),
+        Error::Disconnected => String::new(),
         e => format!("the front end was dropped: {e}"),
     }
 }
 
-fn serve_one(
-    stream: UnixStream,
-    device: &Arc<Device>,
-    current: &Mutex<Option<UnixStream>>,
-    stop: &EventFd,
-) {
+/// Whether the message that comes next asks for an acknowledgement (NEED_REPLY, bit 3 of the header's flags).
+fn wants_reply(fd: RawFd) -> bool {
+    let mut header = [0u8; 12];
+    // SAFETY: an open socket and 12 writable bytes.
+    let n = unsafe { libc::recv(fd, header.as_mut_ptr().cast(), header.len(), libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+    n == 12 && header[4] & 1 << 3 != 0
+}
+
+fn serve_one(stream: UnixStream, device: &Arc<Device>, current: &Mutex<Option<UnixStream>>, stop: &EventFd) {
     let Ok(shutdown) = stream.try_clone() else {
         return;
     };
@@ -298,9 +271,14 @@ fn serve_one(
     let mut handler = BackendReqHandler::from_stream(stream, connection.clone());
     let mut why = String::new();
     while readable(fd, stop) {
+        let told = wants_reply(fd);
         if let Err(e) = handler.handle_request() {
-            why = reason(e);
-            break;
+            if !(lock(&connection).take_refusal() && told) {
+                why = reason(e);
+                break;
+            }
+            // The front end knows that its message changed nothing, and goes on.
+            device.events.offer(Event::Fault { queue: -1, reason: format!("a vhost-user message was refused: {e}") });
         }
         device.stats.messages.fetch_add(1, Ordering::Relaxed);
     }

@@ -40,17 +40,10 @@ impl Worker {
             nudges: Default::default(),
         });
         let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, SELF);
-        shared
-            .epoll
-            .ctl(ControlOperation::Add, shared.wake.as_raw_fd(), event)?;
+        shared.epoll.ctl(ControlOperation::Add, shared.wake.as_raw_fd(), event)?;
         let inner = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || inner.run(kicked))?;
-        Ok(Worker {
-            shared,
-            thread: Mutex::new(Some(thread)),
-        })
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || inner.run(kicked))?;
+        Ok(Worker { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// Wait for kicks of a ring. A counter that is not zero already counts as one.
@@ -58,18 +51,13 @@ impl Worker {
     /// Edge-triggered, and never read: each write is an edge, and a descriptor that is no eventfd cannot block us.
     pub fn watch(&self, index: usize, kick: &File) -> io::Result<()> {
         let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, index as u64);
-        self.shared
-            .epoll
-            .ctl(ControlOperation::Add, kick.as_raw_fd(), event)
+        self.shared.epoll.ctl(ControlOperation::Add, kick.as_raw_fd(), event)
     }
 
     /// No more kicks of it. Needed before it is closed: the front end has the same file open, the entry would stay.
     pub fn forget(&self, kick: &File) {
         let event = EpollEvent::default();
-        let _ = self
-            .shared
-            .epoll
-            .ctl(ControlOperation::Delete, kick.as_raw_fd(), event);
+        let _ = self.shared.epoll.ctl(ControlOperation::Delete, kick.as_raw_fd(), event);
     }
 
     /// Have the worker look at a ring; any thread, no lock, no allocation.
@@ -104,9 +92,7 @@ impl Shared {
                     let _ = self.wake.read();
                     for (word, bits) in self.nudges.iter().enumerate() {
                         let bits = bits.swap(0, Ordering::AcqRel);
-                        (0..64)
-                            .filter(|i| bits >> i & 1 == 1)
-                            .for_each(|i| kicked(word * 64 + i, false));
+                        (0..64).filter(|i| bits >> i & 1 == 1).for_each(|i| kicked(word * 64 + i, false));
                     }
                 } else {
                     kicked(event.data() as usize, true);

@@ -1,4 +1,4 @@
-//! One virtqueue: pop, complete, take back, start and stop.
+//! One virtqueue: start, pop, complete; how it stops is in `stop`.
 //!
 //! While a ring is open its queue state and call fd live in `Book`, a mutex of our own that a real-time caller can
 //! *try*; the crate's vring (whose mutex cannot be tried) holds the configuration and gets the indices back when the
@@ -6,11 +6,11 @@
 //!
 //! Lock order, outermost first: route -> (the consumer's own) -> book -> the vring's mutex.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant};
 
 use vhost_user_backend::{VringMutex, VringT};
 use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
@@ -20,6 +20,8 @@ use super::chain::{Chain, Done};
 use super::worker::Worker;
 use super::{Caller, Mem, MemHandle, lock};
 use crate::error::{Error, Result};
+
+mod stop;
 
 /// The largest a split ring can be; crosvm makes them this long.
 pub const MAX_SIZE: u16 = 32768;
@@ -55,7 +57,8 @@ pub struct RingStats {
 /// What popping needs; allocated once, owned by whoever holds the route.
 #[derive(Default)]
 pub struct Scratch {
-    pub batch: Vec<Chain>,
+    /// Popped and not handed on yet; more than nothing between calls only if a real-time caller found a lock taken.
+    pub batch: VecDeque<Chain>,
     pub done: Vec<Done>,
 }
 
@@ -191,16 +194,14 @@ impl Ring {
         let mut queue = Queue::try_from(state).map_err(impossible)?;
         let mem = self.mem.memory();
         if !queue.is_valid(&*mem) {
-            return Err(Error::Invalid(format!(
-                "queue {}: its ring is outside of the guest's memory",
-                self.index
-            )));
+            return Err(Error::Invalid(format!("queue {}: its ring is outside of the guest's memory", self.index)));
         }
         let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
         queue.set_next_used(used);
         queue.set_next_avail(if at_used { used } else { self.base() });
         b.live = vec![false; queue.size() as usize];
         b.queue = queue;
+        scratch.batch.clear();
         scratch.batch.reserve(BATCH);
         scratch.done.reserve(BATCH);
         (b.broken, b.open, b.inflight) = (false, true, 0);
@@ -216,11 +217,7 @@ impl Ring {
     /// An engine begins or ends to pull. After the last one has ended the caller drains once.
     pub fn pulled(&self, on: bool) {
         let mut b = lock(&self.book);
-        b.pullers = if on {
-            b.pullers + 1
-        } else {
-            b.pullers.saturating_sub(1)
-        };
+        b.pullers = if on { b.pullers + 1 } else { b.pullers.saturating_sub(1) };
         if b.open {
             let _ = self.arm(&mut b);
         }
@@ -239,13 +236,12 @@ impl Ring {
         // Half the index space away: moved again on each pull, so never reached.
         let at = b.queue.used_ring() + 4 + 8 * u64::from(b.queue.size());
         let far = b.queue.next_avail().wrapping_add(0x8000);
-        mem.store(far.to_le(), GuestAddress(at), Relaxed)
-            .map_err(QueueError::GuestMemory)?;
+        mem.store(far.to_le(), GuestAddress(at), Relaxed).map_err(QueueError::GuestMemory)?;
         Ok(false)
     }
 
     /// Take what is available, `max` chains at most, to the end of `out`. Whoever hands on what it pops holds `route`.
-    pub fn pop(&self, out: &mut Vec<Chain>, max: usize, who: Caller) -> Result<usize> {
+    pub fn pop(&self, out: &mut VecDeque<Chain>, max: usize, who: Caller) -> Result<usize> {
         let Some(mut b) = self.book(who) else {
             return Ok(0);
         };
@@ -258,15 +254,13 @@ impl Ring {
         let n = out.len() - start;
         b.inflight += n as u32;
         self.stats.popped.fetch_add(n as u64, Relaxed);
-        r.map(|()| n).map_err(|e| {
-            Error::Invalid(format!("queue {} is broken by its driver: {e}", self.index))
-        })
+        r.map(|()| n).map_err(|e| Error::Invalid(format!("queue {} is broken by its driver: {e}", self.index)))
     }
 
     fn pop_locked(
         &self,
         b: &mut Book,
-        out: &mut Vec<Chain>,
+        out: &mut VecDeque<Chain>,
         end: usize,
         who: Caller,
     ) -> std::result::Result<(), QueueError> {
@@ -294,7 +288,7 @@ impl Ring {
                     return Ok(());
                 };
                 b.live[head as usize] = true;
-                out.push(c);
+                out.push_back(c);
                 at = at.wrapping_add(1);
             }
             if out.len() >= end || !self.arm(b)? {
@@ -320,9 +314,7 @@ impl Ring {
         let was_full = b.inflight as usize >= IN_FLIGHT;
         let mut n = 0;
         for d in done.drain(..max.min(done.len())) {
-            if d.generation == b.generation
-                && b.live.get_mut(d.head as usize).is_some_and(std::mem::take)
-            {
+            if d.generation == b.generation && b.live.get_mut(d.head as usize).is_some_and(std::mem::take) {
                 b.inflight -= 1;
                 n += 1;
                 if b.queue.add_used(&*mem, d.head, d.len).is_err() {
@@ -373,76 +365,9 @@ impl Ring {
             b.queue.needs_notification(mem).unwrap_or(true)
         } else {
             std::sync::atomic::fence(SeqCst);
-            let flags: u16 = mem
-                .load(GuestAddress(b.queue.avail_ring()), SeqCst)
-                .unwrap_or(0);
+            let flags: u16 = mem.load(GuestAddress(b.queue.avail_ring()), SeqCst).unwrap_or(0);
             u16::from_le(flags) & 1 == 0
         };
         wanted && poke(b.call.as_ref())
-    }
-
-    /// First half of a stop: no more pops after this. Waits for a hand-on in progress. False if not open.
-    pub(super) fn close(&self) -> bool {
-        // Before taking `route`: this is what ends the loop of whoever holds it.
-        let was = std::mem::replace(&mut lock(&self.book).open, false);
-        drop(lock(&self.route));
-        was
-    }
-
-    /// The ring is closed, `held` are the avail positions of messages not consumed. How far the index can go back,
-    /// over the messages taken last, as long as none of them was completed; and where it was.
-    pub fn rewind_to(&self, held: &[u16]) -> (u16, u16) {
-        let end = lock(&self.book).queue.next_avail();
-        let mut base = end;
-        while held.contains(&base.wrapping_sub(1)) && end.wrapping_sub(base) < MAX_SIZE {
-            base = base.wrapping_sub(1);
-        }
-        (base, end)
-    }
-
-    /// The messages from `base` on are the guest's again: the next life of this ring finds them there.
-    pub fn take_back(&self, base: u16, heads: &[u16]) {
-        let mut b = lock(&self.book);
-        b.queue.set_next_avail(base);
-        for &h in heads {
-            if b.live.get_mut(h as usize).is_some_and(std::mem::take) {
-                b.inflight -= 1;
-            }
-        }
-    }
-
-    /// Last part of a stop: wait for completions, then give back what is left with length 0.
-    /// After it nobody writes to guest memory on behalf of this ring.
-    pub(super) fn retire(&self, wait: Duration, write: bool) -> u32 {
-        let until = Instant::now() + wait;
-        let mut b = lock(&self.book);
-        while b.inflight > 0 {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            b = self
-                .idle
-                .wait_timeout(b, left)
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .0;
-        }
-        let (forced, mem) = (b.inflight, self.memory());
-        for head in 0..b.live.len() {
-            if std::mem::take(&mut b.live[head]) && write {
-                let _ = b.queue.add_used(&*mem, head as u16, 0);
-            }
-        }
-        if forced > 0 && write {
-            self.signal(&mut b, &mem);
-        }
-        b.inflight = 0;
-        b.generation = b.generation.wrapping_add(1);
-        // Enabled again without a new base, it goes on from here.
-        self.set_base(b.queue.next_avail());
-        self.vring.set_queue_next_avail(b.queue.next_avail());
-        self.vring.set_queue_next_used(b.queue.next_used());
-        self.stats.forced.fetch_add(u64::from(forced), Relaxed);
-        forced
     }
 }

@@ -1,0 +1,84 @@
+"""Sound files as an engine: a file for every take of playback, capture from a file. Paced by the clock in Rust."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from vsnd_hybrid._core import PcmPort
+from vsnd_hybrid.backends.base import (
+    Backend,
+    BackendError,
+    Direction,
+    EngineStream,
+    EventSink,
+    PcmCapabilities,
+    PcmParams,
+)
+from vsnd_hybrid.backends.file import media
+from vsnd_hybrid.backends.file.stream import PlaybackStream, RecordingStream
+from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES, SAMPLE_BYTES
+from vsnd_hybrid.backends.options import boolean, choice
+
+__all__ = ["FileBackend"]
+
+
+class FileBackend(Backend):
+    """Playback goes into files, capture comes from one.
+
+    Parameters
+    ----------
+    dir
+        Where the files go: one a take (START to RELEASE, pauses left out), ``out-{stream}-take-{number}.wav``. None
+        is overwritten. Default: the current directory.
+    format
+        ``wav``, or ``flac`` (needs soundfile).
+    input
+        The sound file that is captured; without one capture is silence. The guest is offered just its format.
+    loop
+        Whether it begins anew at its end. If not, silence follows.
+    """
+
+    name: ClassVar[str] = "file"
+
+    def __init__(self, *, dir: str = ".", format: str = "wav", input: str = "", loop: str = "false") -> None:
+        self._directory = Path(dir)
+        if not self._directory.is_dir():
+            raise BackendError(f"option dir={dir}: there is no such directory")
+        if not os.access(self._directory, os.W_OK | os.X_OK):
+            raise BackendError(f"option dir={dir}: no permission to write there")
+        self._kind = choice("format", format, tuple(media.WRITABLE))
+        if self._kind != "wav":
+            media.load_soundfile()
+        self._input = Path(input) if input else None
+        self._loop = boolean("loop", loop)
+        self._input_capabilities = _of_file(self._input) if self._input else _ANY
+
+    def capabilities(self, direction: Direction) -> PcmCapabilities:
+        if direction is Direction.INPUT:
+            return self._input_capabilities
+        formats, channels = media.WRITABLE[self._kind]
+        return PcmCapabilities(formats, RATES, 1, channels)
+
+    def open(self, port: PcmPort, params: PcmParams, events: EventSink) -> EngineStream:
+        if params.direction is Direction.OUTPUT:
+            return PlaybackStream(port, params, events, self._directory, self._kind)
+        reader = media.open_reader(self._input) if self._input else None
+        if reader and (reader.format, reader.rate, reader.channels) != (params.format, params.rate, params.channels):
+            reader.close()
+            raise BackendError(f"{self._input} is no longer what the guest was offered: restart the daemon")
+        return RecordingStream(port, params, events, reader, self._loop)
+
+
+_ANY = PcmCapabilities(frozenset(SAMPLE_BYTES), RATES, 1, CHANNELS_MAX)
+
+
+def _of_file(path: Path) -> PcmCapabilities:
+    reader = media.open_reader(path)
+    reader.close()
+    if reader.rate not in RATES:
+        raise BackendError(f"cannot use {path}: virtio-snd has no {reader.rate} Hz, resample it to 48000")
+    if reader.channels > CHANNELS_MAX:
+        raise BackendError(f"cannot use {path}: {reader.channels} channels, expected at most {CHANNELS_MAX}")
+    return PcmCapabilities(frozenset((reader.format,)), frozenset((reader.rate,)), reader.channels, reader.channels)

@@ -1,0 +1,63 @@
+"""Options of a backend: the text form `NAME,key=value,...`, and the types that the values stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vsnd_hybrid.backends.base import BackendError
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """A backend's name and its options, as they were given."""
+
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> BackendSpec:
+        """Read ``NAME[,key=value...]``. A comma inside of a value is written twice, as in QEMU.
+
+        Raises
+        ------
+        BackendError
+            A part is not ``key=value``, or a key is given twice.
+        """
+        name, *parts = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
+        options: dict[str, str] = {}
+        for part in parts:
+            key, equals, value = part.partition("=")
+            if not (key and equals):
+                raise BackendError(f"backend {text!r}: {part!r} is no option, expected key=value")
+            if key in options:
+                raise BackendError(f"backend {text!r}: option {key!r} is given twice")
+            options[key] = value
+        return cls(name, options)
+
+    def __str__(self) -> str:
+        return ",".join([self.name, *(f"{k}={v}".replace(",", ",,") for k, v in self.options.items())])
+
+
+def boolean(name: str, text: str) -> bool:
+    """A yes or no. Raises `BackendError` if `text` is neither."""
+    match text.lower():
+        case "true" | "yes" | "on" | "1":
+            return True
+        case "false" | "no" | "off" | "0":
+            return False
+    raise BackendError(f"option {name}={text}: expected true or false")
+
+
+def number(name: str, text: str, lowest: int, highest: int) -> int:
+    """A whole number in a range. Raises `BackendError` if `text` is none."""
+    if text.isascii() and text.isdigit() and lowest <= int(text) <= highest:
+        return int(text)
+    raise BackendError(f"option {name}={text}: expected a whole number from {lowest} to {highest}")
+
+
+def choice(name: str, text: str, choices: tuple[str, ...]) -> str:
+    """One of several words. Raises `BackendError` if `text` is none of them."""
+    if text in choices:
+        return text
+    raise BackendError(f"option {name}={text}: expected {' or '.join(choices)}")

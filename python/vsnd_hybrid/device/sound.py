@@ -1,0 +1,232 @@
+"""The sound device: joins the native server and data path with the streams, and says who is told what."""
+
+from __future__ import annotations
+
+import logging
+from os import PathLike
+from typing import Any
+
+from vsnd_hybrid._core import DescriptorChain, Event, PcmRouter, PcmStream
+from vsnd_hybrid.backends.base import Direction
+from vsnd_hybrid.device.answers import AnswerQueue
+from vsnd_hybrid.device.chmaps import chmap_infos
+from vsnd_hybrid.device.config import DeviceConfig, offers
+from vsnd_hybrid.device.control import Controls
+from vsnd_hybrid.device.jacks import Jacks
+from vsnd_hybrid.device.logs import LimitedLog
+from vsnd_hybrid.device.notify import Notifier
+from vsnd_hybrid.device.pcm import pcm_infos
+from vsnd_hybrid.device.requests import REQUEST_BYTES, Answer, Remap, RequestReader
+from vsnd_hybrid.device.stream import Stream
+from vsnd_hybrid.loop import Loop
+from vsnd_hybrid.vhost import Device, DeviceServer
+from vsnd_hybrid.wire import CONFIG_BYTES, DEVICE_ID, Config, Hdr, Queue, Request, Status
+
+#: So long a backend may take to say what it can do.
+CAPABILITIES_S = 10.0
+#: So long the end waits for engines that are busy.
+CLOSE_S = 1.0
+
+
+class SoundDevice(Device):
+    """A virtio-sound device (virtio 1.3, 5.14).
+
+    Like any `Device` it can be given to `vhost.serve` and `vhost.running`; or call `listen`, `run` and `close`. It can be
+    served once.
+
+    Parameters
+    ----------
+    config
+        Its streams. The backends are closed with the device, unless `controls` are given.
+    log
+        The parent of the device's loggers.
+    controls
+        Control threads of backends that are shared with other devices; whoever made them closes them.
+
+    Raises
+    ------
+    DeviceConfigError
+        A stream has nothing left to offer.
+    BackendError, TimeoutError
+        A backend did not tell what it can do.
+    """
+
+    device_id = DEVICE_ID
+    queues = len(Queue)
+    device_owned = (Queue.EVENT,)
+
+    def __init__(
+        self, config: DeviceConfig, *, log: logging.Logger | None = None, controls: Controls | None = None
+    ) -> None:
+        self._log = log or logging.getLogger("vsnd_hybrid.device")
+        self._limited = LimitedLog(self._log)
+        self._own_controls = controls is None
+        self._controls = controls or Controls()
+        self._stream_configs = config.streams
+        kinds = {(stream.backend, stream.direction) for stream in config.streams}
+        self._offers = offers(
+            config,
+            {
+                (backend, direction): self._controls.of(backend).ask(
+                    lambda backend=backend, direction=direction: backend.capabilities(direction),  # type: ignore[misc]
+                    CAPABILITIES_S,
+                )
+                for backend, direction in kinds
+            },
+        )
+        self.jacks = Jacks(self._offers)
+        pcms, chmaps = pcm_infos(self._offers), chmap_infos(self._offers)
+        self._reader = RequestReader(
+            jacks=len(self.jacks),
+            streams=len(pcms),
+            infos={
+                Request.JACK_INFO: self.jacks.infos,
+                Request.PCM_INFO: lambda: pcms,
+                Request.CHMAP_INFO: lambda: chmaps,
+            },
+        )
+        self.config = Config(jacks=len(self.jacks), streams=len(pcms), chmaps=len(chmaps), controls=0).pack()
+        self.config = self.config[:CONFIG_BYTES]
+        self._pcms = [PcmStream(i, offer.direction is Direction.INPUT) for i, offer in enumerate(self._offers)]
+        self.router = PcmRouter(self._pcms, control=Queue.CONTROL, playback=Queue.TX, capture=Queue.RX)
+        self.streams: list[Stream] = []
+        self._own: DeviceServer | None = None
+
+    # ------------------------------------------------------------ being served
+
+    def listen(self, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> None:
+        """Serve from now on: front ends can connect; they are answered while `run` runs. See `Server.listen`."""
+        if self._own is None:
+            loop = Loop()
+            self._own = DeviceServer(self, loop, ended=loop.stop)
+        self._own.listen(socket, mode=mode)
+
+    def run(self, stop_fd: int | None = None) -> None:
+        """Serve until `stop` is called, `stop_fd` is readable, or the only connection of a connected descriptor ends."""
+        if self._own is None:
+            raise RuntimeError("the device does not listen yet: call listen() first")
+        loop = self._own.loop
+        if stop_fd is not None:
+            loop.watch(stop_fd, loop.stop)
+        try:
+            loop.run()
+        finally:
+            if stop_fd is not None:
+                loop.unwatch(stop_fd)
+
+    def stop(self) -> None:
+        """Let `run` return. Any thread, and signal handlers."""
+        if self._own is not None:
+            self._own.loop.stop()
+
+    def close(self) -> None:
+        """Drop the front end, close the streams and, if they are ours, the backends. Idempotent; call it after `run`."""
+        if self._own is not None:
+            self._own.close()
+            self._own.loop.close()
+        else:
+            self.detached()
+
+    def attached(self, loop: Loop) -> None:
+        self._answers = AnswerQueue(loop)
+        self._notifier = Notifier(loop, lambda: self.queue(Queue.EVENT).pop())
+        self.streams = [
+            Stream(
+                config,
+                offer,
+                pcm,
+                self._controls.of(config.backend),
+                loop,
+                self._notifier,
+                LimitedLog(self._log.getChild(f"stream{pcm.stream_id}")),
+            )
+            for config, offer, pcm in zip(self._stream_configs, self._offers, self._pcms, strict=True)
+        ]
+
+    def detached(self) -> None:
+        for stream in self.streams:
+            stream.reset()
+        if self._own_controls:
+            self._controls.close(CLOSE_S)
+
+    def status(self) -> dict[str, Any]:
+        """What is to be known of the device and its streams, for people and logs. The loop's thread."""
+        connected = self._server is not None and self.server.connected
+        return {"connected": connected, "streams": [stream.status() for stream in self.streams]}
+
+    # ------------------------------------------------------------ what happens
+
+    def connected(self) -> None:
+        self._limited.info("a front end connected")
+
+    def disconnected(self, reason: str) -> None:
+        if reason:
+            self._limited.warning("the front end is gone: %s", reason)
+        else:
+            self._limited.info("the front end is gone")
+        self.reset()
+
+    def started(self, queue: int, base: int, fresh: bool) -> None:
+        if queue == Queue.CONTROL and fresh:
+            self.reset()
+        elif queue == Queue.EVENT:
+            self._notifier.buffers_may_have_come()
+        for stream in self._streams_of(queue):
+            stream.ring_started()
+
+    def stopping(self, queue: int) -> None:
+        for stream in self._streams_of(queue):
+            stream.ring_stopping()
+
+    def reset(self) -> None:
+        """Everything as in the beginning (a new driver, or none)."""
+        self._answers.clear()
+        self._notifier.reset()
+        self.jacks.reset()
+        for stream in self.streams:
+            stream.reset()
+
+    def fault(self, queue: int, reason: str) -> None:
+        self._limited.warning("%s: %s", "device" if queue < 0 else f"the {Queue(queue).name} queue is broken", reason)
+
+    def event(self, event: Event) -> None:
+        match event:
+            case Event.Xrun(stream_id):
+                self.streams[stream_id].xrun()
+
+    def plug(self, jack_id: int, connected: bool) -> None:
+        """Something was plugged into a jack, or pulled out: the driver is told if that is news. The loop's thread."""
+        if self.jacks.plug(jack_id, connected):
+            self._notifier.jack(jack_id, connected)
+
+    # ------------------------------------------------------------ control requests
+
+    def chain(self, queue: int, chain: DescriptorChain) -> None:
+        self._notifier.buffers_may_have_come()
+        room = chain.writable
+        if chain.malformed or room < Hdr.SIZE:
+            self._answers.add(chain).answer(b"")
+            return
+        try:
+            data = chain.read(REQUEST_BYTES)
+        except BufferError:  # the driver gave an address outside of its memory
+            self._answers.add(chain).answer(b"")
+            return
+        request = self._reader.read(data, room)
+        if isinstance(request, Answer):
+            self._answers.add(chain).answer(request.data)
+        elif isinstance(request, Remap):
+            remap = request.request
+            status = self.jacks.remap(remap.jack_id, remap.association, remap.sequence)
+            self._answers.add(chain).answer(_status(status))
+        else:
+            pending = self._answers.add(chain, request.stream_id)
+            self.streams[request.stream_id].command(request, lambda status: pending.answer(_status(status)))
+
+    def _streams_of(self, queue: int) -> list[Stream]:
+        direction = {Queue.TX: Direction.OUTPUT, Queue.RX: Direction.INPUT}.get(Queue(queue))
+        return [stream for stream in self.streams if stream.direction is direction]
+
+
+def _status(status: Status) -> bytes:
+    return Answer.of(status).data

@@ -1,0 +1,312 @@
+//! A PCM stream's queue of guest buffers. Python configures it; engines move the bytes.
+//!
+//! `pull` and `push` (in `transfer`) are what an engine's real-time callback calls: they drain the ring without a kick, copy once, complete
+//! what is used up and signal once. They try every lock and allocate nothing.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use super::router::Router;
+use super::shortage::Shortage;
+use super::wire::S_IO_ERR;
+use crate::error::{Error, Result};
+use crate::vhost::chain::{Chain, Done};
+use crate::vhost::ring::Ring;
+use crate::vhost::{Caller, lock};
+
+mod rings;
+mod transfer;
+
+/// A message that carries more is refused.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// What to do with messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Give them back at once with this status.
+    Reject(u32),
+    /// Keep them until the engine asks.
+    Queue,
+    /// Keep them until the stream runs, then give them back at once.
+    Discard,
+}
+
+/// What SET_PARAMS said (5.14.6.6.3), in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub buffer: usize,
+    pub period: usize,
+    pub frame: usize,
+    /// Frames a second.
+    pub rate: u32,
+    /// The byte that is silence.
+    pub silence: u8,
+    /// The guest never kicks (MSG_POLLING).
+    pub polling: bool,
+}
+
+struct Item {
+    chain: Chain,
+    pos: usize,
+    len: usize,
+}
+
+struct State {
+    mode: Mode,
+    running: bool,
+    /// The ring is open. Closed before what is not consumed is counted, so that it stays so.
+    open: bool,
+    /// Audio completed in one wake-up is at most this: the guest's buffer less a period.
+    burst: usize,
+    ring: Option<Arc<Ring>>,
+    items: VecDeque<Item>,
+    queued: usize,
+    done: Vec<Done>,
+    /// Position of a message that was half consumed when its ring stopped, and how far.
+    carry: Option<(u16, usize)>,
+    shortage: Shortage,
+    /// Threads in `wait`.
+    waiters: u32,
+}
+
+/// The ring a pulling engine looks at. Its lock is the outermost.
+struct Feed {
+    router: Arc<Router>,
+    ring: Arc<Ring>,
+    pulling: bool,
+}
+
+/// Written without a lock, so that nobody who reads them makes a callback miss its turn.
+#[derive(Debug, Default)]
+pub struct StreamStats {
+    pub bytes: AtomicU64,
+    pub messages: AtomicU64,
+    pub xruns: AtomicU64,
+    pub missing: AtomicU64,
+    /// Callbacks that found a lock taken.
+    pub busy: AtomicU64,
+    pub queued: AtomicU64,
+    /// As last told to the guest, in bytes.
+    pub latency: AtomicU64,
+}
+
+/// See the module text.
+pub struct Stream {
+    pub id: u32,
+    pub capture: bool,
+    pub stats: StreamStats,
+    frame: AtomicUsize,
+    period: AtomicUsize,
+    buffer: AtomicUsize,
+    /// Rate, silence byte and polling flag in one word.
+    format: AtomicU64,
+    router: OnceLock<Weak<Router>>,
+    feed: Mutex<Option<Feed>>,
+    state: Mutex<State>,
+    /// For `wait`: a message came, or the stream stopped.
+    changed: Condvar,
+}
+
+/// A callback is rather a few microseconds late than a quantum short.
+fn try_hard<T>(m: &Mutex<T>, who: Caller) -> Option<MutexGuard<'_, T>> {
+    if who == Caller::Worker {
+        return Some(lock(m));
+    }
+    for _ in 0..200 {
+        if let Ok(g) = m.try_lock() {
+            return Some(g);
+        }
+        std::hint::spin_loop();
+    }
+    None
+}
+
+impl Stream {
+    /// A stream that refuses messages and does not run.
+    pub fn new(id: u32, capture: bool) -> Self {
+        let state = State {
+            mode: Mode::Reject(S_IO_ERR),
+            running: false,
+            open: false,
+            burst: usize::MAX,
+            ring: None,
+            items: VecDeque::new(),
+            queued: 0,
+            done: Vec::new(),
+            carry: None,
+            shortage: Shortage::default(),
+            waiters: 0,
+        };
+        Stream {
+            id,
+            capture,
+            stats: StreamStats::default(),
+            frame: AtomicUsize::new(1),
+            period: AtomicUsize::new(1),
+            buffer: AtomicUsize::new(1),
+            format: AtomicU64::new(1),
+            router: OnceLock::new(),
+            feed: Mutex::default(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// False if it belongs to another router.
+    pub(in crate::pcm) fn belongs_to(&self, router: &Arc<Router>) -> bool {
+        let mine = self.router.get_or_init(|| Arc::downgrade(router));
+        Weak::ptr_eq(mine, &Arc::downgrade(router))
+    }
+
+    /// Bytes of a frame.
+    pub fn frame_bytes(&self) -> usize {
+        self.frame.load(Relaxed)
+    }
+
+    /// Bytes of the guest's period.
+    pub fn period_bytes(&self) -> usize {
+        self.period.load(Relaxed)
+    }
+
+    /// Bytes of the guest's buffer.
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer.load(Relaxed)
+    }
+
+    /// Frames a second.
+    pub fn rate(&self) -> u32 {
+        self.format.load(Relaxed) as u32
+    }
+
+    /// The byte that is silence.
+    pub fn silence(&self) -> u8 {
+        (self.format.load(Relaxed) >> 32) as u8
+    }
+
+    fn polling(&self) -> bool {
+        self.format.load(Relaxed) >> 40 != 0
+    }
+
+    /// Between START and STOP.
+    pub fn is_running(&self) -> bool {
+        lock(&self.state).running
+    }
+
+    /// What the guest chose.
+    pub fn configure(&self, s: Shape) -> Result<()> {
+        if s.frame == 0 || s.frame > s.period || s.period > s.buffer || s.rate == 0 {
+            let what = "a stream's shape must be 0 < frame <= period <= buffer, and the rate not 0";
+            return Err(Error::Invalid(what.into()));
+        }
+        self.frame.store(s.frame, Relaxed);
+        self.period.store(s.period, Relaxed);
+        self.buffer.store(s.buffer, Relaxed);
+        let word = u64::from(s.rate) | u64::from(s.silence) << 32 | u64::from(s.polling) << 40;
+        self.format.store(word, Relaxed);
+        lock(&self.state).burst = (s.buffer - s.period).max(s.period);
+        Ok(())
+    }
+
+    /// What happens to messages from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        lock(&self.state).mode = mode;
+    }
+
+    /// START: let the engine consume. While it pulls no kicks are needed.
+    pub fn start(&self) {
+        let discard = {
+            let mut s = lock(&self.state);
+            (s.running, s.shortage) = (true, Shortage::default());
+            s.mode == Mode::Discard
+        };
+        self.set_pulling(!discard);
+        if discard {
+            // In order: what waits first, and then what the worker gets.
+            let mut s = lock(&self.state);
+            self.consume_all(&mut s);
+        }
+    }
+
+    /// STOP: consume nothing more. What is queued stays.
+    pub fn stop(&self) {
+        {
+            let mut s = lock(&self.state);
+            (s.running, s.shortage) = (false, Shortage::default());
+            self.changed.notify_all();
+        }
+        self.set_pulling(false);
+    }
+
+    /// Ask the guest not to kick, because somebody looks at the ring; or to kick again.
+    fn set_pulling(&self, on: bool) {
+        let mut feed = lock(&self.feed);
+        if let Some(f) = feed.as_mut()
+            && std::mem::replace(&mut f.pulling, on) != on
+        {
+            f.ring.pulled(on);
+            f.router.drain(&f.ring);
+        }
+    }
+
+    /// What could be moved now, in bytes, as far as the ring was looked at.
+    pub fn queued_bytes(&self) -> usize {
+        self.stats.queued.load(Relaxed) as usize
+    }
+
+    /// Block until something can be moved. False at the time limit, or when the stream does not run.
+    pub fn wait(&self, timeout: Option<Duration>) -> bool {
+        let until = timeout.map(|t| Instant::now() + t);
+        // From now on kicks wake us; a guest that sends none is looked at twice a period.
+        self.set_pulling(false);
+        let bytes_per_s = (self.frame_bytes() * self.rate() as usize).max(1);
+        let half = Duration::from_secs_f64(self.period_bytes() as f64 / bytes_per_s as f64 / 2.0);
+        loop {
+            let mut s = lock(&self.state);
+            if !s.running {
+                return false;
+            }
+            if s.open && s.queued > 0 {
+                return true;
+            }
+            let left = until.map(|u| u.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|l| l.is_zero()) {
+                return false;
+            }
+            let slice = if self.polling() { half } else { Duration::from_secs(3600) };
+            let slice = left.map_or(slice, |l| l.min(slice));
+            s.waiters += 1;
+            s = self.changed.wait_timeout(s, slice).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            s.waiters -= 1;
+            drop(s);
+            if self.polling() {
+                self.look();
+            }
+        }
+    }
+
+    /// Look at the ring without a kick. Any thread that may wait.
+    fn look(&self) {
+        let found = lock(&self.feed).as_ref().map(|f| (f.router.clone(), f.ring.clone()));
+        if let Some((router, ring)) = found {
+            router.drain(&ring);
+        }
+    }
+
+    /// RELEASE: give back everything that the guest offered so far, the ring's content included; refuse from then on.
+    /// Returns the number of messages.
+    pub fn flush(&self, status: u32) -> usize {
+        let before = self.stats.messages.load(Relaxed);
+        {
+            let mut s = lock(&self.state);
+            s.carry = None;
+            self.give_back(&mut s, status, usize::MAX);
+            s.mode = Mode::Reject(status);
+        }
+        // Queues are served by different threads: messages offered earlier may not have been looked at.
+        self.look();
+        lock(&self.state).mode = Mode::Reject(S_IO_ERR);
+        (self.stats.messages.load(Relaxed) - before) as usize
+    }
+}

@@ -1,0 +1,168 @@
+//! The ring's side of a stream: messages come in, and are given or taken back when the ring stops.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Feed, Item, MAX_MESSAGE, Mode, State, Stream, try_hard};
+use crate::pcm::message::finish;
+use crate::pcm::wire::{S_IO_ERR, S_OK, STATUS_SIZE, XFER_SIZE};
+use crate::vhost::chain::{Chain, Done};
+use crate::vhost::ring::Ring;
+use crate::vhost::{Caller, lock};
+
+impl Stream {
+    /// The ring started. Everything a callback will need is allocated here.
+    pub(in crate::pcm) fn attach(&self, ring: &Arc<Ring>, resumed: bool) {
+        let Some(router) = self.router.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        let depth = ring.depth();
+        let mut feed = lock(&self.feed);
+        if feed.is_none() {
+            let (ring, pulling) = (ring.clone(), false);
+            *feed = Some(Feed { router, ring, pulling });
+        }
+        let mut s = lock(&self.state);
+        s.ring = Some(ring.clone());
+        s.open = true;
+        s.items.reserve(depth);
+        s.done.reserve(2 * depth);
+        if !resumed {
+            s.carry = None;
+        }
+    }
+
+    /// Wait for a callback in progress.
+    pub(in crate::pcm) fn barrier(&self) {
+        drop(lock(&self.feed));
+    }
+
+    /// Take the first message of `batch`; called by whoever holds the ring's route. One to be given back at once goes to
+    /// `done`. False if a real-time caller found the lock taken: then it stays in the batch.
+    pub(in crate::pcm) fn offer(
+        &self,
+        ring: &Ring,
+        batch: &mut VecDeque<Chain>,
+        done: &mut Vec<Done>,
+        who: Caller,
+    ) -> bool {
+        let Some(mut s) = try_hard(&self.state, who) else {
+            self.stats.busy.fetch_add(1, Relaxed);
+            return false;
+        };
+        let Some(chain) = batch.pop_front() else {
+            return true;
+        };
+        let len = if self.capture { chain.writable.len() - STATUS_SIZE } else { chain.readable.len() - XFER_SIZE };
+        if let (Mode::Reject(status), _) | (_, (MAX_MESSAGE.., status)) = (s.mode, (len, S_IO_ERR)) {
+            done.push(finish(ring, &chain, 0, 0, status, 0));
+            self.stats.messages.fetch_add(1, Relaxed);
+            return true;
+        }
+        let pos = match s.carry {
+            Some((at, pos)) if at == chain.at => {
+                s.carry = None;
+                if pos < len { pos } else { 0 }
+            }
+            _ => 0,
+        };
+        let item = Item { chain, pos, len };
+        if s.mode == Mode::Discard && s.running {
+            done.push(self.consumed(ring, &item));
+            return true;
+        }
+        s.queued += len - pos;
+        self.stats.queued.store(s.queued as u64, Relaxed);
+        s.items.push_back(item);
+        if s.waiters > 0 {
+            // A system call, but only where a stream of this ring is served by a thread that sleeps.
+            self.changed.notify_all();
+        }
+        true
+    }
+
+    /// A message that no engine will see, as if one had moved it.
+    fn consumed(&self, ring: &Ring, item: &Item) -> Done {
+        let n = item.len - item.pos;
+        let silent = !self.capture || item.chain.writable.fill(&ring.memory(), item.pos, n, self.silence()).is_ok();
+        let (data, status) = match (self.capture, silent) {
+            (true, true) => (item.len, S_OK),
+            (_, ok) => (0, if ok { S_OK } else { S_IO_ERR }),
+        };
+        self.stats.bytes.fetch_add(n as u64, Relaxed);
+        self.stats.messages.fetch_add(1, Relaxed);
+        finish(ring, &item.chain, data, item.len, status, 0)
+    }
+
+    pub(super) fn consume_all(&self, s: &mut State) {
+        let Some(ring) = s.ring.clone() else { return };
+        while let Some(item) = s.items.pop_front() {
+            s.queued -= item.len - item.pos;
+            let done = self.consumed(&ring, &item);
+            s.done.push(done);
+        }
+        self.stats.queued.store(s.queued as u64, Relaxed);
+        ring.complete(&mut s.done, usize::MAX, Caller::Worker);
+    }
+
+    /// Complete the first `n` messages as they are, and those that were consumed already.
+    pub(super) fn give_back(&self, s: &mut State, status: u32, n: usize) {
+        let Some(ring) = s.ring.clone() else { return };
+        let n = n.min(s.items.len());
+        for i in s.items.drain(..n) {
+            s.queued -= i.len - i.pos;
+            let data = if self.capture { i.pos } else { 0 };
+            s.done.push(finish(&ring, &i.chain, data, i.len, status, 0));
+        }
+        self.stats.messages.fetch_add(n as u64, Relaxed);
+        self.stats.queued.store(s.queued as u64, Relaxed);
+        ring.complete(&mut s.done, usize::MAX, Caller::Worker);
+    }
+
+    /// The ring is closed: consume no more. Adds the avail positions of what is left.
+    pub(in crate::pcm) fn held(&self, out: &mut Vec<u16>) {
+        let mut s = lock(&self.state);
+        s.open = false;
+        out.extend(s.items.iter().map(|i| i.chain.at));
+    }
+
+    /// The ring goes back to `base`, over `held` messages: forget what comes again, complete what does not.
+    pub(in crate::pcm) fn recall(&self, base: u16, held: u16, heads: &mut Vec<u16>) {
+        let mut s = lock(&self.state);
+        let before = |i: &&Item| i.chain.at.wrapping_sub(base) >= held;
+        let keep = s.items.iter().take_while(before).count();
+        self.give_back(&mut s, S_OK, keep);
+        s.carry = s.items.front().filter(|i| i.pos > 0).map(|i| (i.chain.at, i.pos));
+        heads.extend(s.items.drain(..).map(|i| i.chain.head));
+        s.queued = 0;
+        self.stats.queued.store(0, Relaxed);
+    }
+
+    /// The connection is gone (`detach`), or the device starts from zero.
+    pub(in crate::pcm) fn reset(&self, detach: bool) {
+        let mut feed = lock(&self.feed);
+        if let Some(f) = feed.as_mut()
+            && std::mem::take(&mut f.pulling)
+        {
+            f.ring.pulled(false);
+        }
+        if detach {
+            *feed = None;
+        }
+        drop(feed);
+        let mut s = lock(&self.state);
+        s.items.clear();
+        s.done.clear();
+        s.queued = 0;
+        self.stats.queued.store(0, Relaxed);
+        s.carry = None;
+        s.running = false;
+        s.mode = Mode::Reject(S_IO_ERR);
+        if detach {
+            (s.ring, s.open) = (None, false);
+        }
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,130 @@
+//! The engine's side of a stream: move bytes, complete what is used up, tell of xruns. Real-time safe where it says so.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Item, State, Stream, try_hard};
+use crate::pcm::message::finish;
+use crate::pcm::wire::{S_IO_ERR, S_OK, XFER_SIZE};
+use crate::vhost::Caller;
+use crate::vhost::chain::{BadAddress, Done};
+use crate::vhost::ring::Ring;
+
+impl Stream {
+    /// Move up to `n` bytes with `f`; returns how many. `ahead`: what is heard before the first of them (playback), or was
+    /// recorded after the last of them (capture), in bytes.
+    fn shift(
+        &self,
+        s: &mut State,
+        n: usize,
+        ahead: isize,
+        who: Caller,
+        mut f: impl FnMut(&Ring, &Item, usize, usize) -> std::result::Result<(), BadAddress>,
+    ) -> usize {
+        let Some(ring) = s.ring.clone() else { return 0 };
+        let mut moved = 0;
+        while moved < n {
+            let Some(item) = s.items.front_mut() else {
+                break;
+            };
+            let take = (item.len - item.pos).min(n - moved);
+            let ok = f(&ring, item, moved, take).is_ok();
+            item.pos += take;
+            moved += take;
+            s.queued -= take;
+            if ok && item.pos < item.len {
+                break;
+            }
+            let Some(item) = s.items.pop_front() else {
+                break;
+            };
+            s.queued -= item.len - item.pos;
+            let within = if self.capture { n - moved } else { moved };
+            let latency = ahead.saturating_add_unsigned(within).max(0) as usize;
+            let data = if self.capture && ok { item.len } else { 0 };
+            let status = if ok { S_OK } else { S_IO_ERR };
+            s.done.push(finish(&ring, &item.chain, data, item.len, status, latency));
+            self.stats.messages.fetch_add(1, Relaxed);
+            self.stats.latency.store(latency as u64, Relaxed);
+        }
+        self.stats.bytes.fetch_add(moved as u64, Relaxed);
+        self.stats.queued.store(s.queued as u64, Relaxed);
+        Self::complete(s, &ring, who);
+        moved
+    }
+
+    /// Give back what is used up, but not a whole guest buffer in one wake-up: Linux takes its position modulo the buffer
+    /// and would see no progress (EIO). What comes too early for that waits for the next.
+    fn complete(s: &mut State, ring: &Ring, who: Caller) {
+        let (mut sum, burst) = (0, s.burst);
+        let fits = |d: &&Done| {
+            sum += d.payload as usize;
+            sum <= burst || sum == d.payload as usize
+        };
+        let max = s.done.iter().take_while(fits).count();
+        ring.complete(&mut s.done, max, who);
+    }
+
+    /// Run `f` on the stream for an engine, after a look at the ring.
+    fn engine(&self, n: usize, who: Caller, f: impl FnOnce(&mut State) -> usize) -> usize {
+        // Held to the end: a ring or memory map replaced meanwhile is freed by who waits for it.
+        let Some(feed) = try_hard(&self.feed, who) else {
+            self.stats.busy.fetch_add(1, Relaxed);
+            return 0;
+        };
+        if let Some(f) = feed.as_ref().filter(|f| f.pulling) {
+            f.router.pull(&f.ring);
+        }
+        let Some(mut s) = try_hard(&self.state, who) else {
+            self.stats.busy.fetch_add(1, Relaxed);
+            return 0;
+        };
+        if !s.running || !s.open {
+            return 0;
+        }
+        let got = f(&mut s);
+        let verdict = s.shortage.book(n, got, self.period_bytes());
+        self.stats.missing.fetch_add(verdict.missing as u64, Relaxed);
+        if verdict.xrun {
+            self.stats.xruns.fetch_add(1, Relaxed);
+            if let Some(f) = feed.as_ref() {
+                f.router.xrun(self.id);
+            }
+        }
+        got
+    }
+
+    /// Playback callback: fill `dst`, of which `ahead` bytes are heard before the first. Returns the bytes there were; the
+    /// rest is untouched. Real-time safe.
+    pub fn pull(&self, dst: &mut [u8], ahead: usize) -> usize {
+        self.pull_as(dst, ahead as isize, Caller::RealTime)
+    }
+
+    /// As `pull`; `ahead` is negative where the engine takes what it has played already.
+    pub fn pull_as(&self, dst: &mut [u8], ahead: isize, who: Caller) -> usize {
+        if self.capture {
+            return 0;
+        }
+        self.engine(dst.len(), who, |s| {
+            self.shift(s, dst.len(), ahead, who, |ring, i, at, n| {
+                i.chain.readable.read(&ring.memory(), XFER_SIZE + i.pos, &mut dst[at..at + n])
+            })
+        })
+    }
+
+    /// Capture callback: hand `src`, recorded `delay` bytes ago, to the guest. Returns what found room. Real-time safe.
+    pub fn push(&self, src: &[u8], delay: usize) -> usize {
+        self.push_as(src, delay, Caller::RealTime)
+    }
+
+    /// As `push`, from any thread.
+    pub fn push_as(&self, src: &[u8], delay: usize, who: Caller) -> usize {
+        if !self.capture {
+            return 0;
+        }
+        self.engine(src.len(), who, |s| {
+            self.shift(s, src.len(), delay as isize, who, |ring, i, at, n| {
+                i.chain.writable.write(&ring.memory(), i.pos, &src[at..at + n])
+            })
+        })
+    }
+}
