@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -78,6 +79,15 @@ class Process:
     @property
     def running(self) -> bool:
         return self.status is None
+
+    def open_files(self) -> list[Path]:
+        """What its descriptors are open on."""
+        paths = []
+        for descriptor in Path(f"/proc/{self.pid}/fd").iterdir():
+            # It may be closed between the listing and the look.
+            with contextlib.suppress(FileNotFoundError):
+                paths.append(descriptor.readlink())
+        return paths
 
     def log(self) -> str:
         """What it has written so far."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ from tests.daemon import Daemon
 from tests.guests.engines import Engine, FileEngine, PipeWireEngine
 from tests.guests.image import Image
 from tests.guests.linux import LinuxGuest, vhost_user_sound
+
+_FAILED = pytest.StashKey[bool]()
 
 
 class Bench:
@@ -52,6 +54,7 @@ def guest_files() -> Mapping[str, bytes]:
 def bench(engine: Engine, linux_image: Image, guest_files: Mapping[str, bytes]) -> Iterator[Bench]:
     """The daemon at the engine, for all tests of a module. It must obey SIGTERM in the end."""
     with Daemon(*engine.arguments, environment=engine.environment) as daemon:
+        engine.daemon = daemon
         bench = Bench(linux_image, daemon, guest_files)
         try:
             yield bench
@@ -59,11 +62,21 @@ def bench(engine: Engine, linux_image: Image, guest_files: Mapping[str, bytes]) 
             bench.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
 @pytest.fixture
-def guest(bench: Bench) -> Iterator[LinuxGuest]:
+def guest(bench: Bench, request: pytest.FixtureRequest) -> Iterator[LinuxGuest]:
     """A guest whose kernel must not have complained of the sound card when the test is over."""
     guest = bench.guest()
     guest.run("dmesg -c >/dev/null")
     yield guest
-    if guest.idle:
+    if request.node.stash.get(_FAILED, False):
+        bench.close()
+    elif guest.idle:
         assert guest.complaints() == []

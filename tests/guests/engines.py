@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.daemon import Daemon
 from tests.guests import audio
+from tests.processes import await_until
 from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording
 
 
@@ -25,6 +27,8 @@ class Engine(ABC):
     arguments: tuple[str, ...]
     #: The daemon's environment; None for our own.
     environment: Mapping[str, str] | None = None
+    #: The daemon that uses the engine, once it runs.
+    daemon: Daemon
 
     @abstractmethod
     def listen(self) -> Listening:
@@ -51,6 +55,11 @@ class FileEngine(Engine):
         """The files that were written so far, in their order."""
         return sorted(self.directory.glob("out-0-take-*.wav"))
 
+    def open_takes(self) -> list[Path]:
+        """The files that the daemon is writing."""
+        process = self.daemon.process
+        return [path for path in process.open_files() if path in self.takes()] if process.running else []
+
     def listen(self) -> Listening:
         return _Takes(self)
 
@@ -63,6 +72,8 @@ class _Takes(Listening):
         self._engine, self._before = engine, set(engine.takes())
 
     def stop(self) -> bytes:
+        # The guest does not wait until its take is finished on the disk.
+        await_until(lambda: not self._engine.open_takes(), 5, "the take's end")
         return b"".join(audio.wav_samples(path) for path in self._engine.takes() if path not in self._before)
 
 
