@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from os import PathLike
 from typing import Any
 
 from vsnd_hybrid._core import DescriptorChain, Event, PcmRouter, PcmStream
-from vsnd_hybrid.backends.base import Direction
+from vsnd_hybrid.backends.base import Backend, Direction, PcmCapabilities
 from vsnd_hybrid.device.answers import AnswerQueue
 from vsnd_hybrid.device.chmaps import chmap_infos
 from vsnd_hybrid.device.config import DeviceConfig, offers
@@ -23,7 +24,7 @@ from vsnd_hybrid.vhost import Device, DeviceServer
 from vsnd_hybrid.wire import CONFIG_BYTES, DEVICE_ID, Config, Hdr, Queue, Request, Status
 
 #: So long a backend may take to say what it can do.
-CAPABILITIES_S = 10.0
+ANSWER_S = 10.0
 #: So long the end waits for engines that are busy.
 CLOSE_S = 1.0
 
@@ -63,17 +64,12 @@ class SoundDevice(Device):
         self._own_controls = controls is None
         self._controls = controls or Controls()
         self._stream_configs = config.streams
-        kinds = {(stream.backend, stream.direction) for stream in config.streams}
-        self._offers = offers(
-            config,
-            {
-                (backend, direction): self._controls.of(backend).ask(
-                    lambda backend=backend, direction=direction: backend.capabilities(direction),  # type: ignore[misc]
-                    CAPABILITIES_S,
-                )
-                for backend, direction in kinds
-            },
-        )
+        try:
+            self._offers = offers(config, self._capabilities())
+        except BaseException:
+            if self._own_controls:
+                self._controls.close(CLOSE_S)
+            raise
         self.jacks = Jacks(self._offers)
         pcms, chmaps = pcm_infos(self._offers), chmap_infos(self._offers)
         self._reader = RequestReader(
@@ -91,6 +87,14 @@ class SoundDevice(Device):
         self.router = PcmRouter(self._pcms, control=Queue.CONTROL, playback=Queue.TX, capture=Queue.RX)
         self.streams: list[Stream] = []
         self._own: DeviceServer | None = None
+
+    def _capabilities(self) -> dict[tuple[Backend, Direction], PcmCapabilities]:
+        """What each backend can do, asked on its control thread."""
+        kinds = dict.fromkeys((stream.backend, stream.direction) for stream in self._stream_configs)
+        return {
+            (backend, direction): self._controls.of(backend).ask(partial(backend.capabilities, direction), ANSWER_S)
+            for backend, direction in kinds
+        }
 
     # ------------------------------------------------------------ being served
 
