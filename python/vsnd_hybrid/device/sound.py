@@ -13,11 +13,11 @@ from vsnd_hybrid.device.chmaps import chmap_infos
 from vsnd_hybrid.device.config import DeviceConfig, offers
 from vsnd_hybrid.device.control import Controls
 from vsnd_hybrid.device.jacks import Jacks
-from vsnd_hybrid.device.logs import LimitedLog
 from vsnd_hybrid.device.notify import Notifier
 from vsnd_hybrid.device.pcm import pcm_infos
 from vsnd_hybrid.device.requests import REQUEST_BYTES, Answer, Remap, RequestReader
 from vsnd_hybrid.device.stream import Stream
+from vsnd_hybrid.logs import LimitedLog
 from vsnd_hybrid.loop import Loop
 from vsnd_hybrid.vhost import Device
 from vsnd_hybrid.wire import CONFIG_BYTES, DEVICE_ID, Config, Hdr, Queue, Request, Status
