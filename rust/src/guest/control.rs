@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::error::{GuestError, Result};
-use super::layout::Shape;
-use super::queue::{Kick, Piece};
+use super::layout::{Piece, Shape};
+use super::queue::Kick;
 use super::sound::Driver;
 use super::wire;
 

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::error::{GuestError, Result};
+use super::layout::Piece;
 use super::memory::GuestRam;
 use super::poll::{monotonic_ns, wait_or_hangup};
-use super::queue::{Kick, Piece, SharedQueue};
+use super::queue::Kick;
+use super::shared::SharedQueue;
 use super::wire;
 
 /// A notification of the device (virtio 1.3, 5.14.6).

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::error::{GuestError, Result};
-use super::layout::Shape;
+use super::layout::{Piece, Shape};
 use super::player::StreamOptions;
-use super::queue::{Kick, Piece};
+use super::queue::Kick;
 use super::sound::Driver;
 use super::wire::{self, STATUS_BYTES, XFER_BYTES};
 
@@ -86,7 +86,7 @@ impl Driver {
         let shared = &self.queues[if options.capture { wire::RX } else { wire::TX }];
         let mut report = FloodReport::default();
         let (kicks, signals) = {
-            let mut queue = shared.lock();
+            let queue = shared.lock();
             (queue.kicks(), queue.signals())
         };
         let mut left = flood.messages;
@@ -130,7 +130,7 @@ impl Driver {
         report.elapsed_ns = begin.elapsed().max(Duration::from_nanos(1)).as_nanos() as u64;
         self.must(wire::STOP, options.stream)?;
         self.must(wire::RELEASE, options.stream)?;
-        let mut queue = shared.lock();
+        let queue = shared.lock();
         report.kicks = queue.kicks() - kicks;
         report.signals = queue.signals() - signals;
         Ok(report)

@@ -128,7 +128,9 @@ impl Frontend {
                 Ok(0) => return Err(GuestError::Disconnected(format!("in answer to {what}"))),
                 Ok(n) => got += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => (),
-                Err(e) => return Err(GuestError::Disconnected(format!("in answer to {what}: {e}"))),
+                Err(e) => {
+                    return Err(GuestError::Disconnected(format!("in answer to {what}: {e}")));
+                }
             }
         }
         Ok(())
@@ -156,7 +158,9 @@ impl Frontend {
         if ack {
             match self.reply(req)?.as_slice() {
                 [0, 0, 0, 0, 0, 0, 0, 0] => (),
-                other => return Err(GuestError::Protocol(format!("the device refused {req:?}: {other:?}"))),
+                other => {
+                    return Err(GuestError::Protocol(format!("the device refused {req:?}: {other:?}")));
+                }
             }
         }
         Ok(())

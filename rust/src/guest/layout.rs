@@ -1,6 +1,12 @@
 //! How a message is cut into descriptors.
 
-use super::queue::Piece;
+/// A part of a chain: memory that the device reads, or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub addr: u64,
+    pub len: u32,
+    pub writable: bool,
+}
 
 /// The shape of chains.
 #[derive(Clone, Debug, PartialEq, Eq)]

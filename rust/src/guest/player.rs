@@ -80,8 +80,13 @@ fn queue_index(capture: bool) -> usize {
 
 impl Driver {
     fn counts(&self, capture: bool) -> Counts {
-        let mut queue = self.queues[queue_index(capture)].lock();
-        Counts { kicks: queue.kicks(), signals: queue.signals() }
+        let counts = {
+            let mut queue = self.queues[queue_index(capture)].lock();
+            queue.take_signals();
+            Counts { kicks: queue.kicks(), signals: queue.signals() }
+        };
+        self.pump(capture).nudge();
+        counts
     }
 
     pub(crate) fn pump(&self, capture: bool) -> &Pump {

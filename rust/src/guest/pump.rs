@@ -11,7 +11,8 @@ use super::error::{GuestError, Result};
 use super::events::EventQueue;
 use super::memory::GuestRam;
 use super::poll::wait_or_hangup;
-use super::queue::{Queue, SharedQueue};
+use super::queue::Queue;
+use super::shared::SharedQueue;
 use super::transfer::{Plan, Transfer};
 
 #[derive(Default)]
@@ -92,7 +93,9 @@ impl Pump {
         let mut last = (0, Instant::now());
         loop {
             let held = state.held;
-            let Some(transfer) = state.find(id) else { return Ok(true) };
+            let Some(transfer) = state.find(id) else {
+                return Ok(true);
+            };
             if transfer.aborted.is_some() || done(transfer) {
                 return Ok(true);
             }

@@ -1,44 +1,16 @@
 //! The driver's side of a split virtqueue (virtio 1.3, 2.7): chains of any shape, kicks and interrupts by the rules, and
 //! the raw ring for those who break them.
 
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::error::{GuestError, Result};
-use super::frontend::RingAddr;
+use super::layout::Piece;
 use super::memory::GuestRam;
-use super::poll::wait_or_hangup;
-
-/// Descriptor flags.
-pub const NEXT: u16 = 1;
-pub const WRITE: u16 = 2;
-pub const INDIRECT: u16 = 4;
-const NO_INTERRUPT: u16 = 1;
-const NO_NOTIFY: u16 = 1;
-const DESC: u64 = 16;
-
-/// A part of a chain: memory that the device reads, or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    pub addr: u64,
-    pub len: u32,
-    pub writable: bool,
-}
-
-/// A descriptor as it stands in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Descriptor {
-    pub addr: u64,
-    pub len: u32,
-    pub flags: u16,
-    pub next: u16,
-}
+use super::ring::{DESC, Descriptor, INDIRECT, NEXT, Ring, WRITE};
 
 /// Whether to notify the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +42,7 @@ struct Chain {
 /// One ring, as its driver sees it.
 pub struct Queue {
     index: usize,
-    size: u16,
-    ram: Arc<GuestRam>,
-    desc: u64,
-    avail: u64,
-    used: u64,
+    ring: Ring,
     kick: Arc<EventFd>,
     call: Arc<EventFd>,
     event_idx: bool,
@@ -97,47 +65,34 @@ impl Queue {
     /// A ring of `size` entries (a power of two up to 32768) in freshly allocated memory.
     pub fn new(index: usize, size: u16, event_idx: bool, ram: Arc<GuestRam>) -> Result<Self> {
         if !size.is_power_of_two() {
-            return Err(GuestError::Invalid(format!("queue size {size}: expected a power of two up to 32768")));
+            let text = format!("queue size {size}: expected a power of two up to 32768");
+            return Err(GuestError::Invalid(text));
         }
-        let (kick, call) = (eventfd()?, eventfd()?);
-        let (desc, avail, used) = (0, 0, 0);
-        let mut queue = Queue {
+        Ok(Queue {
             index,
-            size,
-            ram,
-            desc,
-            avail,
-            used,
-            kick,
-            call,
+            ring: Ring::new(ram, size)?,
+            kick: eventfd()?,
+            call: eventfd()?,
             event_idx,
             next_avail: 0,
             published: 0,
             next_used: 0,
-            free: Vec::new(),
-            chains: Vec::new(),
-            tables: Vec::new(),
+            free: (0..size).rev().collect(),
+            chains: (0..size).map(|_| None).collect(),
+            tables: vec![(0, 0); size.into()],
             kicks: 0,
             signals: 0,
-        };
-        queue.renew()?;
-        Ok(queue)
+        })
     }
 
-    /// Begin anew in freshly allocated, zeroed memory, as the driver of a reset machine. Counters stay.
+    /// Begin anew in freshly allocated memory, as the driver of a reset machine. Eventfds and counters stay.
     pub fn renew(&mut self) -> Result<()> {
-        let n = u64::from(self.size);
-        let parts = [DESC * n, 6 + 2 * n, 6 + 8 * n];
-        let mut at = [0; 3];
-        for (at, len) in at.iter_mut().zip(parts) {
-            *at = self.ram.alloc_ring(len, 4096)?;
-            self.ram.write(*at, &vec![0; len as usize])?;
-        }
-        [self.desc, self.avail, self.used] = at;
+        let size = self.size();
+        self.ring = Ring::new(self.ring.ram.clone(), size)?;
         (self.next_avail, self.published, self.next_used) = (0, 0, 0);
-        self.free = (0..self.size).rev().collect();
-        self.chains = (0..self.size).map(|_| None).collect();
-        self.tables = vec![(0, 0); self.size.into()];
+        self.free = (0..size).rev().collect();
+        self.chains = (0..size).map(|_| None).collect();
+        self.tables = vec![(0, 0); size.into()];
         Ok(())
     }
 
@@ -146,22 +101,16 @@ impl Queue {
     }
 
     pub fn size(&self) -> u16 {
-        self.size
+        self.ring.size
     }
 
     pub fn event_idx(&self) -> bool {
         self.event_idx
     }
 
-    /// The parts of the ring as addresses in this process, for SET_VRING_ADDR.
-    pub fn ring_addr(&self) -> RingAddr {
-        let user = |addr| self.ram.user_addr(addr);
-        RingAddr { desc: user(self.desc), used: user(self.used), avail: user(self.avail) }
-    }
-
-    /// Guest-physical addresses of descriptor table, available ring and used ring.
-    pub fn parts(&self) -> (u64, u64, u64) {
-        (self.desc, self.avail, self.used)
+    /// The ring in memory, for those who read or write it as it is.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     /// Descriptors that are free.
@@ -174,13 +123,12 @@ impl Queue {
         self.kicks
     }
 
-    /// Interrupts that came (each write of the call eventfd counts).
-    pub fn signals(&mut self) -> u64 {
-        self.take_signals();
+    /// Interrupts that came (each write of the call eventfd counts), as far as somebody waited or looked for them.
+    pub fn signals(&self) -> u64 {
         self.signals
     }
 
-    /// Clear the call eventfd.
+    /// Clear the call eventfd. Whoever does must look at the ring: another one's wake-up may be taken away.
     pub(crate) fn take_signals(&mut self) {
         self.signals += self.call.read().unwrap_or(0);
     }
@@ -191,6 +139,11 @@ impl Queue {
 
     pub fn call_fd(&self) -> &EventFd {
         &self.call
+    }
+
+    /// The call eventfd, kept open for one who waits on it.
+    pub(crate) fn call(&self) -> Arc<EventFd> {
+        self.call.clone()
     }
 
     /// A new kick eventfd; the front end must tell the device.
@@ -208,26 +161,8 @@ impl Queue {
 
     // ------------------------------------------------------------ chains
 
-    /// Write one descriptor of the table, as it is.
-    pub fn write_descriptor(&self, i: u16, d: Descriptor) -> Result<()> {
-        if i >= self.size {
-            return Err(GuestError::Invalid(format!("descriptor {i}: the queue has {}", self.size)));
-        }
-        self.write_table(self.desc + DESC * u64::from(i), &[d])
-    }
-
-    /// Write descriptors somewhere in memory (an indirect table).
-    pub fn write_table(&self, at: u64, descriptors: &[Descriptor]) -> Result<()> {
-        for (i, d) in descriptors.iter().enumerate() {
-            let v =
-                u128::from(d.addr) | u128::from(d.len) << 64 | u128::from(d.flags) << 96 | u128::from(d.next) << 112;
-            self.ram.write(at + DESC * i as u64, &v.to_le_bytes())?;
-        }
-        Ok(())
-    }
-
     fn take(&mut self, n: usize) -> Result<SmallVec<[u16; 4]>> {
-        let (free, size) = (self.free.len(), self.size);
+        let (free, size) = (self.free.len(), self.size());
         if n == 0 {
             return Err(GuestError::Invalid("a chain without descriptors".into()));
         }
@@ -243,12 +178,13 @@ impl Queue {
             return Ok(at);
         }
         let new = entries.next_power_of_two();
-        let at = self.ram.alloc(DESC * new as u64, 16)?;
+        let ram = &self.ring.ram;
+        let new_at = ram.alloc(DESC * new as u64, 16)?;
         if room > 0 {
-            self.ram.free(self.tables[usize::from(head)].0, DESC * room as u64);
+            ram.free(at, DESC * room as u64);
         }
-        self.tables[usize::from(head)] = (at, new);
-        Ok(at)
+        self.tables[usize::from(head)] = (new_at, new);
+        Ok(new_at)
     }
 
     /// Write a chain without offering it; it stays allocated when it comes back, until `release`.
@@ -277,12 +213,12 @@ impl Queue {
                     return Err(e);
                 }
             };
-            self.write_table(at, &links)?;
+            self.ring.write_table(at, &links)?;
             let len = (DESC as u32) * links.len() as u32;
-            self.write_descriptor(head, Descriptor { addr: at, len, flags: INDIRECT, next: 0 })?;
+            self.ring.write_descriptor(head, Descriptor { addr: at, len, flags: INDIRECT, next: 0 })?;
         } else {
             for (&i, &d) in descriptors.iter().zip(&links) {
-                self.write_descriptor(i, d)?;
+                self.ring.write_descriptor(i, d)?;
             }
         }
         self.chains[usize::from(head)] = Some(Chain { descriptors, reserved: true, with_device: false });
@@ -324,7 +260,7 @@ impl Queue {
         let descriptors = self.take(raw.len())?;
         for (&i, d) in descriptors.iter().zip(raw) {
             let next = descriptors.get(usize::from(d.next)).copied().unwrap_or(d.next);
-            self.write_descriptor(i, Descriptor { next, ..*d })?;
+            self.ring.write_descriptor(i, Descriptor { next, ..*d })?;
         }
         let head = descriptors[0];
         self.chains[usize::from(head)] = Some(Chain { descriptors, reserved: false, with_device: false });
@@ -337,14 +273,14 @@ impl Queue {
         if let Some(chain) = self.chains.get_mut(usize::from(head)).and_then(Option::as_mut) {
             chain.with_device = true;
         }
-        self.ram.store(self.avail + 4 + 2 * u64::from(self.next_avail % self.size), head.to_le());
+        self.ring.set_available(self.next_avail, head);
         self.next_avail = self.next_avail.wrapping_add(1);
     }
 
     /// Let the device see what was offered; returns true if it was kicked.
     pub fn publish(&mut self, kick: Kick) -> bool {
         let old = self.published;
-        self.ram.store(self.avail + 2, self.next_avail.to_le());
+        self.ring.set_avail_index(self.next_avail);
         self.published = self.next_avail;
         let wanted = match kick {
             Kick::Never => false,
@@ -353,9 +289,10 @@ impl Queue {
                 // The index must be seen before what the device wishes is read.
                 fence(Ordering::SeqCst);
                 if self.event_idx {
-                    self.next_avail.wrapping_sub(self.avail_event()).wrapping_sub(1) < self.next_avail.wrapping_sub(old)
+                    self.next_avail.wrapping_sub(self.ring.avail_event()).wrapping_sub(1)
+                        < self.next_avail.wrapping_sub(old)
                 } else {
-                    !self.kicks_off()
+                    !self.ring.kicks_off()
                 }
             }
         };
@@ -375,32 +312,22 @@ impl Queue {
     /// Publish any available index, also one that jumps; the driver goes on from there.
     pub fn set_avail_index(&mut self, index: u16) {
         (self.next_avail, self.published) = (index, index);
-        self.ram.store(self.avail + 2, index.to_le());
+        self.ring.set_avail_index(index);
     }
 
     /// The available index that the device sees.
     pub fn avail_index(&self) -> u16 {
-        u16::from_le(self.ram.load(self.avail + 2))
+        self.ring.avail_index()
     }
 
     /// The used index that the device published.
     pub fn used_index(&self) -> u16 {
-        u16::from_le(self.ram.load(self.used + 2))
+        self.ring.used_index()
     }
 
     /// The used index up to which completions were taken (`reap`).
     pub fn reaped_index(&self) -> u16 {
         self.next_used
-    }
-
-    /// The available index at which the device wants to be kicked (EVENT_IDX).
-    pub fn avail_event(&self) -> u16 {
-        u16::from_le(self.ram.load(self.used + 4 + 8 * u64::from(self.size)))
-    }
-
-    /// The device asks not to be kicked by the used ring's flags.
-    pub fn kicks_off(&self) -> bool {
-        u16::from_le(self.ram.load(self.used)) & NO_NOTIFY != 0
     }
 
     /// Completions not yet taken.
@@ -413,9 +340,7 @@ impl Queue {
         if self.pending() == 0 {
             return None;
         }
-        let at = self.used + 4 + 8 * u64::from(self.next_used % self.size);
-        let head = u32::from_le(self.ram.load(at));
-        let len = u32::from_le(self.ram.load(at + 4));
+        let (head, len) = self.ring.used(self.next_used);
         self.next_used = self.next_used.wrapping_add(1);
         let chain = self.chains.get_mut(head as usize).and_then(Option::as_mut);
         let (known, drop) = match chain {
@@ -432,9 +357,9 @@ impl Queue {
     pub fn arm(&mut self, n: u16) {
         if self.event_idx {
             let event = self.next_used.wrapping_add(n.max(1) - 1);
-            self.ram.store(self.avail + 4 + 2 * u64::from(self.size), event.to_le());
+            self.ring.set_used_event(event);
         } else {
-            self.ram.store(self.avail, 0u16);
+            self.ring.set_interrupts(true);
         }
         fence(Ordering::SeqCst);
     }
@@ -442,60 +367,7 @@ impl Queue {
     /// Ask for no interrupts while completions are taken; with EVENT_IDX the event that has passed does that.
     pub fn disarm(&mut self) {
         if !self.event_idx {
-            self.ram.store(self.avail, NO_INTERRUPT.to_le());
-        }
-    }
-}
-
-/// A queue that threads share. Nobody holds its lock while waiting for the device.
-pub struct SharedQueue {
-    queue: Mutex<Queue>,
-    // to learn that the device is gone
-    socket: UnixStream,
-}
-
-impl SharedQueue {
-    pub fn new(queue: Queue, socket: UnixStream) -> Self {
-        SharedQueue { queue: Mutex::new(queue), socket }
-    }
-
-    pub fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// The call eventfd, kept open while somebody waits on it.
-    pub(crate) fn call(&self) -> Arc<EventFd> {
-        self.lock().call.clone()
-    }
-
-    pub(crate) fn socket_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-
-    /// Wait until `n` completions are there to `reap`. False: not within `timeout`. An error: the device is gone.
-    pub fn wait(&self, n: u16, timeout: Duration) -> Result<bool> {
-        let end = Instant::now().checked_add(timeout);
-        loop {
-            let call = {
-                let mut q = self.lock();
-                q.arm(n);
-                if q.pending() >= n {
-                    return Ok(true);
-                }
-                q.call.clone()
-            };
-            let (_, gone) = wait_or_hangup(&[call.as_raw_fd()], self.socket_fd(), end)?;
-            let mut q = self.lock();
-            q.take_signals();
-            if q.pending() >= n {
-                return Ok(true);
-            }
-            if gone {
-                return Err(GuestError::Disconnected(format!("while queue {} waited", q.index)));
-            }
-            if end.is_some_and(|e| Instant::now() >= e) {
-                return Ok(false);
-            }
+            self.ring.set_interrupts(false);
         }
     }
 }

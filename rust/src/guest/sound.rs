@@ -12,7 +12,8 @@ use super::events::{Event, EventQueue};
 use super::frontend::{Frontend, WANTED};
 use super::memory::GuestRam;
 use super::pump::Pump;
-use super::queue::{Queue, SharedQueue};
+use super::queue::Queue;
+use super::shared::SharedQueue;
 use super::wire::{self, F_CTLS, F_EVENT_IDX, F_INDIRECT_DESC, F_PROTOCOL, F_VERSION_1};
 
 /// Where the device is.
@@ -212,7 +213,7 @@ impl Driver {
         let mut queue = self.queue(i)?.lock();
         frontend.set_vring_num(i, queue.size().into())?;
         frontend.set_vring_base(i, base)?;
-        frontend.set_vring_addr(i, queue.ring_addr())?;
+        frontend.set_vring_addr(i, queue.ring().user_addr())?;
         if self.options.kick_at_start {
             queue.kick();
         }

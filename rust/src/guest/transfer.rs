@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::Result;
-use super::layout::Shape;
+use super::layout::{Piece, Shape};
 use super::memory::GuestRam;
 use super::poll::monotonic_ns;
-use super::queue::{Kick, Piece, Queue};
+use super::queue::{Kick, Queue};
 use super::wire::{STATUS_BYTES, XFER_BYTES};
 
 /// What became of one message. Times are CLOCK_MONOTONIC.
@@ -182,7 +182,9 @@ impl Transfer {
         let mut heads = Vec::new();
         while !self.stopped && !self.idle && self.aborted.is_none() && !self.free.is_empty() && !self.starving() {
             let bytes = self.next_bytes();
-            let Some(&slot) = self.free.front() else { break };
+            let Some(&slot) = self.free.front() else {
+                break;
+            };
             if bytes == 0 {
                 break;
             }

@@ -1,5 +1,7 @@
 //! The numbers of virtio-sound that the driver needs (virtio 1.3, 5.14.6).
 
+use crate::pcm::wire as pcm;
+
 pub const CONTROL: usize = 0;
 pub const EVENT: usize = 1;
 pub const TX: usize = 2;
@@ -14,7 +16,7 @@ pub const START: u32 = 0x0104;
 pub const STOP: u32 = 0x0105;
 pub const CHMAP_INFO: u32 = 0x0200;
 
-pub const OK: u32 = 0x8000;
+pub use crate::pcm::wire::S_OK as OK;
 
 pub const EVT_PCM_XRUN: u32 = 0x1101;
 
@@ -27,8 +29,8 @@ pub const JACK_INFO_BYTES: u32 = 24;
 pub const PCM_INFO_BYTES: u32 = 32;
 pub const CHMAP_INFO_BYTES: u32 = 24;
 /// `virtio_snd_pcm_xfer`, `virtio_snd_pcm_status`, `virtio_snd_event`.
-pub const XFER_BYTES: u32 = 4;
-pub const STATUS_BYTES: u32 = 8;
+pub const XFER_BYTES: u32 = pcm::XFER_SIZE as u32;
+pub const STATUS_BYTES: u32 = pcm::STATUS_SIZE as u32;
 pub const EVENT_BYTES: u32 = 8;
 
 /// Feature bits of the device.
