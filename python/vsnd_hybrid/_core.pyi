@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import ClassVar, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 __version__: str
 
@@ -17,6 +17,7 @@ def build_info() -> dict[str, str]:
 
 # ---------------------------------------------------------------- vhost: a device server for any device
 
+@disjoint_base
 class Event:
     """Something that `Server.poll` tells. Match on the subclasses: `case Event.Kicked(queue):`."""
 
@@ -115,15 +116,6 @@ class Event:
         def stream(self) -> int: ...
 
     @final
-    class Drained(Event):
-        """The stream with this id has nothing left to consume (after `PcmStream.watch_drained`)."""
-
-        __match_args__: ClassVar[tuple[str, ...]] = ("stream",)
-        def __new__(cls, stream: int) -> Event.Drained: ...
-        @property
-        def stream(self) -> int: ...
-
-    @final
     class Fault(Event):
         """A ring is broken by what its driver wrote (`queue` >= 0), or something inside failed (-1)."""
 
@@ -161,9 +153,9 @@ class Server:
         cls,
         *,
         queues: int,
-        config: Buffer = b"",
+        config: Buffer | None = None,
         features: int = 0,
-        device_owned: Sequence[int] = (),
+        device_owned: Sequence[int] = ...,
         router: PcmRouter | None = None,
     ) -> Server: ...
     def listen(self, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> None:
@@ -257,10 +249,10 @@ class DescriptorChain:
     def stale(self) -> bool:
         """Its ring was stopped since: nothing can be read, written or completed."""
 
-    def read(self, n: int = -1, offset: int = 0) -> bytes:
+    def read(self, n: int = ..., offset: int = 0) -> bytes:
         """A copy of up to `n` readable bytes from `offset` on (-1: all, at most 1 MiB).
 
-        Raises MemoryError-free: BufferError if the driver gave an address outside of its memory.
+        Raises BufferError if the driver gave an address outside of its memory.
         """
 
     def write(self, data: Buffer, offset: int = 0) -> int:
