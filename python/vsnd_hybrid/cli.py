@@ -68,7 +68,7 @@ def plain(arguments: Sequence[str], options: Sequence[Option]) -> dict[str, str 
             if not (text.isascii() and text.isdigit()):
                 return None
             values[option.key] = int(text)
-        elif option.kind is str or text in option.kind:
+        elif option.kind is str or (isinstance(option.kind, tuple) and text in option.kind):
             values[option.key] = text
         else:
             return None

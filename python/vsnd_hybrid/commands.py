@@ -46,21 +46,14 @@ def _option(option: Option) -> click.Option:
     if kind is bool:
         return click.Option([f"--{option.name}"], is_flag=True, help=option.help)
     return click.Option(
-        [f"--{option.name}"], type=_NUMBER if kind is int else kind, metavar=option.metavar, help=option.help
+        [f"--{option.name}"], type=_number if kind is int else kind, metavar=option.metavar, help=option.help
     )
 
 
-class _Number(click.ParamType):
-    name = "number"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
-        text = str(value)
-        if text.isascii() and text.isdigit():
-            return int(text)
-        self.fail(f"{text!r} is not a whole number", parameter, context)
-
-
-_NUMBER = _Number()
+def _number(text: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise click.BadParameter(f"{text!r} is not a whole number.")
 
 
 def _run(**values: Any) -> int:

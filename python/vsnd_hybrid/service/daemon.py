@@ -21,6 +21,8 @@ from vsnd_hybrid.vhost import DeviceServer, ending_on_signals
 _PATH_BYTES = 107
 #: So long the end waits for engines that are busy: the daemon ends within 200 ms.
 _CLOSE_S = 0.1
+#: So long one Python thread may keep the others waiting: a backend in Python has to be in time for a period.
+_SWITCH_S = 0.0005
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
 
@@ -43,6 +45,7 @@ def serve(settings: Settings) -> None:
                 _listen(server, address)
                 # What start-up made lives as long as the daemon: the collector need not walk it while audio plays.
                 gc.freeze()
+                sys.setswitchinterval(_SWITCH_S)
                 loop.run()
             finally:
                 server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from vsnd_hybrid.tools.demo.result import Result
 
@@ -24,15 +25,7 @@ def draw(result: Result, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     samples = np.frombuffer(result.heard, dtype="<i2").reshape(-1, 2) / 32768
-    style = {
-        "axes.edgecolor": _GRID,
-        "text.color": _INK,
-        "axes.labelcolor": _INK,
-        "font.size": 10,
-        "axes.titlesize": 12,
-    }
-    style |= {"xtick.color": _INK, "ytick.color": _INK, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context(style):
+    with plt.rc_context(_style()):
         figure, (left, right, clock) = plt.subplots(
             3, 1, figsize=(10, 6), sharex=True, height_ratios=(2, 2, 3), layout="constrained"
         )
@@ -71,3 +64,16 @@ def draw(result: Result, file: Path) -> None:
             axes.margins(x=0.01)
         figure.savefig(file, dpi=110)
         plt.close(figure)
+
+
+def _style() -> Any:
+    """matplotlib's parameters; their type names every one that there is."""
+    ink = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
+    return {
+        **dict.fromkeys(ink, _INK),
+        "axes.edgecolor": _GRID,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 12,
+        "font.size": 10,
+    }
