@@ -544,7 +544,7 @@ class SoundDriver:
         """ValueError if there is none."""
 
     def request(
-        self, data: Buffer, reply_bytes: int, *, pieces: Sequence[int] = (), indirect: bool = True
+        self, data: Buffer, reply_bytes: int, *, pieces: Sequence[int] = ..., indirect: bool = True
     ) -> tuple[bytes, int, int]:
         """A control request: the bytes written, the used length, nanoseconds from the offer to the completion."""
 
@@ -562,7 +562,7 @@ class SoundDriver:
         format: int,
         rate: int,
         message_bytes: int | None = None,
-        pieces: Sequence[int] = (),
+        pieces: Sequence[int] = ...,
         indirect: bool = True,
         starve: tuple[int, float] | None = None,
         stall: float = 5.0,
@@ -626,7 +626,7 @@ class SoundDriver:
     def replace_kick(self, index: int) -> None: ...
     def replace_call(self, index: int) -> None: ...
     def message(
-        self, code: int, body: Buffer, *, flags: int = 0, fds: Sequence[int] = (), reply: bool = False
+        self, code: int, body: Buffer, *, flags: int = 0, fds: Sequence[int] = ..., reply: bool = False
     ) -> bytes:
         """Any vhost-user message; with `reply`, the body of the answer."""
 
