@@ -39,7 +39,10 @@ class WavError(Exception):
 
 
 class WavWriter:
-    """Writes one file. The header is right after `sync`; before, only its two length fields are behind."""
+    """Writes one file. The header is right after `sync`; before, only its length fields are behind.
+
+    The file is better not buffered: what a full disk did not take would be in the way of the last header.
+    """
 
     def __init__(self, file: BinaryIO, fmt: WavFormat) -> None:
         self._file, self._fmt = file, fmt
@@ -54,9 +57,12 @@ class WavWriter:
         return left - left % self._fmt.frame_bytes
 
     def write(self, data: bytes) -> None:
-        """Append samples. Raises OSError."""
-        self._file.write(data)
-        self._bytes += len(data)
+        """Append samples. Raises OSError; what was written before is in the file."""
+        rest = memoryview(data)
+        while rest:
+            done = self._file.write(rest)
+            self._bytes += done
+            rest = rest[done:]
 
     def sync(self) -> None:
         """Write the lengths of now, and everything else, through to the file. Raises OSError."""
@@ -79,15 +85,16 @@ class WavWriter:
 
     def _header(self) -> bytes:
         fmt = self._fmt
+        size = self._bytes - self._bytes % fmt.frame_bytes
         tag = FLOAT if fmt.floats else PCM
         body = struct.pack(
             "<HHIIHH", tag, fmt.channels, fmt.rate, fmt.rate * fmt.frame_bytes, fmt.frame_bytes, fmt.bits
         )
         chunks = b"fmt " + struct.pack("<I", len(body)) + body
         if fmt.floats:
-            chunks += b"fact" + struct.pack("<II", 4, self._bytes // fmt.frame_bytes)
-        chunks += b"data" + struct.pack("<I", self._bytes)
-        riff = 4 + len(chunks) + self._bytes + self._bytes % 2
+            chunks += b"fact" + struct.pack("<II", 4, size // fmt.frame_bytes)
+        chunks += b"data" + struct.pack("<I", size)
+        riff = 4 + len(chunks) + size + size % 2
         return b"RIFF" + struct.pack("<I", riff) + b"WAVE" + chunks
 
 
