@@ -6,9 +6,9 @@ used from any thread. Calls that can block release the interpreter lock.
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 __version__: str
 
@@ -17,6 +17,7 @@ def build_info() -> dict[str, str]:
 
 # ---------------------------------------------------------------- vhost: a device server for any device
 
+@disjoint_base
 class Event:
     """Something that `Server.poll` tells. Match on the subclasses: `case Event.Kicked(queue):`."""
 
@@ -115,15 +116,6 @@ class Event:
         def stream(self) -> int: ...
 
     @final
-    class Drained(Event):
-        """The stream with this id has nothing left to consume (after `PcmStream.watch_drained`)."""
-
-        __match_args__: ClassVar[tuple[str, ...]] = ("stream",)
-        def __new__(cls, stream: int) -> Event.Drained: ...
-        @property
-        def stream(self) -> int: ...
-
-    @final
     class Fault(Event):
         """A ring is broken by what its driver wrote (`queue` >= 0), or something inside failed (-1)."""
 
@@ -161,9 +153,9 @@ class Server:
         cls,
         *,
         queues: int,
-        config: Buffer = b"",
+        config: Buffer | None = None,
         features: int = 0,
-        device_owned: Sequence[int] = (),
+        device_owned: Sequence[int] = ...,
         router: PcmRouter | None = None,
     ) -> Server: ...
     def listen(self, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> None:
@@ -257,10 +249,10 @@ class DescriptorChain:
     def stale(self) -> bool:
         """Its ring was stopped since: nothing can be read, written or completed."""
 
-    def read(self, n: int = -1, offset: int = 0) -> bytes:
+    def read(self, n: int = ..., offset: int = 0) -> bytes:
         """A copy of up to `n` readable bytes from `offset` on (-1: all, at most 1 MiB).
 
-        Raises MemoryError-free: BufferError if the driver gave an address outside of its memory.
+        Raises BufferError if the driver gave an address outside of its memory.
         """
 
     def write(self, data: Buffer, offset: int = 0) -> int:
@@ -491,3 +483,228 @@ class PipeWirePort:
         """calls, delay_frames (the engine's latency at the last callback), quantum_frames (largest transfer)."""
 
     def close(self) -> None: ...
+
+# ---------------------------------------------------------------- guest: the other side
+
+class GuestError(Exception):
+    """The device refused, did not answer, or is gone. One line says which."""
+
+def numbered_frames(first: int, frames: int, frame_bytes: int) -> bytes:
+    """`frames` frames of `frame_bytes` that count from `first`, little-endian."""
+
+@final
+class SoundDriver:
+    """A vhost-user front end with memory, queues and a virtio-snd driver; `vsnd_hybrid.guest` makes it pleasant.
+
+    Numbers are codes of the specification. Features and so on are explained at `VirtualGuest`. Calls that wait for the
+    device release the interpreter lock; those that fail raise GuestError.
+    """
+
+    def __new__(
+        cls,
+        socket: str | PathLike[str] | int,
+        *,
+        queue_size: int = 64,
+        regions: Sequence[tuple[int, int]] | None = None,
+        event_idx: bool = True,
+        indirect: bool = True,
+        features: int | None = None,
+        protocol_features: int | None = None,
+        need_reply: bool = False,
+        kick_at_start: bool = True,
+        events: bool = True,
+        connect_timeout: float = 5.0,
+        request_timeout: float = 1.0,
+    ) -> SoundDriver: ...
+    @property
+    def offered(self) -> int:
+        """Feature bits that the device offered."""
+
+    @property
+    def features(self) -> int:
+        """Feature bits agreed on."""
+
+    @property
+    def protocol_features(self) -> int:
+        """Protocol features agreed on."""
+
+    @property
+    def config(self) -> bytes:
+        """The configuration space as read at the start; empty without the protocol feature CONFIG."""
+
+    def queue(self, index: int) -> DriverQueue:
+        """ValueError if there is none."""
+
+    def request(
+        self, data: Buffer, reply_bytes: int, *, pieces: Sequence[int] = ..., indirect: bool = True
+    ) -> tuple[bytes, int, int]:
+        """A control request: the bytes written, the used length, nanoseconds from the offer to the completion."""
+
+    def start_stream(
+        self,
+        stream: int,
+        capture: bool,
+        data: Buffer,
+        total_bytes: int,
+        *,
+        buffer_bytes: int,
+        period_bytes: int,
+        features: int,
+        channels: int,
+        format: int,
+        rate: int,
+        message_bytes: int | None = None,
+        pieces: Sequence[int] = ...,
+        indirect: bool = True,
+        starve: tuple[int, float] | None = None,
+        stall: float = 5.0,
+    ) -> PcmRun:
+        """SET_PARAMS, PREPARE, the first messages, START. `starve`: after so many bytes, for so many seconds."""
+
+    def flood(
+        self,
+        stream: int,
+        messages: int,
+        *,
+        buffer_bytes: int,
+        period_bytes: int,
+        features: int,
+        channels: int,
+        format: int,
+        rate: int,
+        depth: int = 32,
+        batch: int = 16,
+        message_bytes: int | None = None,
+        capture: bool = False,
+        stall: float = 5.0,
+    ) -> dict[str, int]:
+        """Messages as fast as they come back, `depth` in flight, woken for `batch` of them: messages, elapsed_ns, kicks,
+        signals, failed."""
+
+    def take_events(self) -> list[tuple[int, int, int]]:
+        """Code, data and time (CLOCK_MONOTONIC ns) of the events since the last call."""
+
+    def wait_event(self, timeout: float) -> bool:
+        """Wait until there is an event to take."""
+
+    @property
+    def regions(self) -> list[tuple[int, int]]:
+        """(address, size) of each memory region, ascending."""
+
+    def alloc(self, n: int, align: int = 16) -> int:
+        """Take memory for a buffer; returns its guest-physical address."""
+
+    def free(self, addr: int, n: int) -> None: ...
+    def read(self, addr: int, n: int) -> bytes: ...
+    def write(self, addr: int, data: Buffer) -> None: ...
+    def stop_rings(self) -> list[int]: ...
+    def start_rings(self, bases: Sequence[int]) -> None: ...
+    def stop_ring(self, index: int) -> int: ...
+    def start_ring(self, index: int, base: int) -> None: ...
+    def enable(self, index: int, on: bool) -> None: ...
+    def hold(self, on: bool) -> None:
+        """Keep running streams from taking and offering anything, or let them go on."""
+
+    def reset(self, style: str = "qemu") -> None:
+        """ValueError unless qemu, crosvm, libkrun or reset-device."""
+
+    def remap(self) -> None: ...
+    def add_region(self, region: int) -> None:
+        """ADD_MEM_REG of a region that was removed."""
+
+    def remove_region(self, region: int) -> None:
+        """REM_MEM_REG."""
+
+    def replace_kick(self, index: int) -> None: ...
+    def replace_call(self, index: int) -> None: ...
+    def message(
+        self, code: int, body: Buffer, *, flags: int = 0, fds: Sequence[int] = ..., reply: bool = False
+    ) -> bytes:
+        """Any vhost-user message; with `reply`, the body of the answer."""
+
+    def send_bytes(self, data: Buffer) -> None:
+        """Bytes that need not be a message."""
+
+    def wait_closed(self, timeout: float = 1.0) -> bool:
+        """Wait until the device closed the connection."""
+
+    def kill(self) -> None: ...
+    def close(self) -> None: ...
+
+@final
+class DriverQueue:
+    """The driver's side of one split virtqueue, as primitives. Addresses are guest-physical."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def free(self) -> int:
+        """Descriptors that are free."""
+
+    @property
+    def avail_index(self) -> int: ...
+    @property
+    def used_index(self) -> int: ...
+    @property
+    def reaped_index(self) -> int:
+        """The used index up to which completions were taken."""
+
+    @property
+    def avail_event(self) -> int:
+        """The available index at which the device wants a kick (EVENT_IDX)."""
+
+    @property
+    def kicks_off(self) -> bool:
+        """The device asks for no kicks by the used ring's flags."""
+
+    @property
+    def kicks(self) -> int: ...
+    @property
+    def signals(self) -> int:
+        """Interrupts received, as far as somebody waited for them."""
+
+    @property
+    def parts(self) -> tuple[int, int, int]:
+        """Addresses of descriptor table, available ring and used ring."""
+
+    def push(self, pieces: Sequence[tuple[int, int, bool]], *, indirect: bool = True) -> int:
+        """A chain of (address, length, writable); returns its head. Not published."""
+
+    def push_raw(self, raw: Sequence[tuple[int, int, int, int]]) -> int:
+        """Descriptors (address, length, flags, next) as they are; `next` is a position in the list. Not published."""
+
+    def write_descriptor(self, index: int, raw: tuple[int, int, int, int]) -> None: ...
+    def write_table(self, addr: int, raw: Sequence[tuple[int, int, int, int]]) -> None: ...
+    def offer(self, head: int) -> None:
+        """Put any head into the available ring. Not published."""
+
+    def set_avail_index(self, index: int) -> None:
+        """Publish any available index; pushing goes on from there."""
+
+    def publish(self, kick: bool | None = None) -> bool:
+        """Show the device what was pushed; None: kick if it wants it. True if it was kicked."""
+
+    def kick(self) -> None: ...
+    def reap(self) -> list[tuple[int, int, bool]]:
+        """(head, length, whether the device had it) of what came back since."""
+
+    def wait(self, n: int = 1, timeout: float = 1.0) -> bool:
+        """Wait until `n` completions are there to reap."""
+
+@final
+class PcmRun:
+    """A stream that plays or records in the background. Stop it; dropped, it is left running with nothing to play."""
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Messages that came back, and bytes offered or recorded."""
+
+    def wait_done(self, timeout: float | None = None) -> bool: ...
+    def wait_messages(self, n: int, timeout: float | None = None) -> bool: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def starve(self, on: bool) -> None: ...
+    def stop(self, *, release: bool = True) -> dict[str, Any]:
+        """STOP, and RELEASE; the report. Again: the same report."""

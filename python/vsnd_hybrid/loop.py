@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-_log = logging.getLogger("vsnd_hybrid.loop")
+from vsnd_hybrid.logs import LimitedLog
 
 
 class Timer:
@@ -66,6 +66,7 @@ class Loop:
         self._count = itertools.count()
         self._stopping = False
         self._closed = False
+        self._log = LimitedLog(logging.getLogger("vsnd_hybrid.loop"))
 
     def watch(self, fd: int, readable: Callable[[], Any]) -> None:
         """Call `readable` whenever `fd` is readable."""
@@ -143,10 +144,9 @@ class Loop:
         except BlockingIOError:
             pass
 
-    @staticmethod
-    def _guarded(call: Callable[[], Any]) -> None:
+    def _guarded(self, call: Callable[[], Any]) -> None:
         try:
             call()
         except Exception as error:  # noqa: BLE001 - whatever a callback raises, the loop goes on
-            _log.error("a callback failed: %s: %s", type(error).__name__, error)
-            _log.debug("its traceback", exc_info=True)
+            self._log.error("a callback failed: %s: %s", type(error).__name__, error)
+            self._log.debug("its traceback", exc_info=True)

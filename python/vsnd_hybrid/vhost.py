@@ -24,12 +24,11 @@ from os import PathLike
 from typing import Any, TypeVar
 
 from vsnd_hybrid._core import DescriptorChain, Event, PcmRouter, Server, Virtqueue
+from vsnd_hybrid.logs import LimitedLog
 from vsnd_hybrid.loop import Loop
 
 #: Chains handled before other events get their turn.
 _BATCH = 64
-
-_log = logging.getLogger("vsnd_hybrid.vhost")
 
 
 class Device:
@@ -58,9 +57,7 @@ class Device:
     @property
     def server(self) -> Server:
         """The native server. RuntimeError before the device is served."""
-        if self._server is None:
-            raise RuntimeError(f"{type(self).__name__} is not served yet: call serve() or running() first")
-        return self._server.native
+        return self._served().native
 
     def queue(self, index: int) -> Virtqueue:
         """One of the device's virtqueues."""
@@ -101,7 +98,7 @@ class Device:
 
     def fault(self, queue: int, reason: str) -> None:
         """A ring is broken by what its driver wrote (`queue` >= 0), or something inside failed (-1)."""
-        _log.warning("%s: %s", "device" if queue < 0 else f"queue {queue}", reason)
+        self._served().log.warning("%s: %s", "device" if queue < 0 else f"queue {queue}", reason)
 
     def kicked(self, queue: int) -> None:
         """Chains may be waiting in `queue`."""
@@ -109,7 +106,7 @@ class Device:
             try:
                 self.chain(queue, chain)
             except Exception as error:  # noqa: BLE001 - the device goes on
-                _report(f"{type(self).__name__}.chain (queue {queue})", error)
+                self._served().report(f"{type(self).__name__}.chain (queue {queue})", error)
                 with suppress(RuntimeError):  # it was completed before the exception
                     chain.complete(0)
 
@@ -123,15 +120,20 @@ class Device:
         Before a chain is handed out the device is told all that happened before the driver made it available, so that
         a request is never judged by the state of an earlier life.
         """
-        assert self._server is not None
+        server = self._served()
         virtqueue = self.queue(queue)
         for _ in range(_BATCH):
             chain = virtqueue.pop()
             if chain is None:
                 return
-            self._server.catch_up()
+            server.catch_up()
             yield chain
-        self._server.kick_later(queue)
+        server.kick_later(queue)
+
+    def _served(self) -> DeviceServer:
+        if self._server is None:
+            raise RuntimeError(f"{type(self).__name__} is not served yet: call serve() or running() first")
+        return self._server
 
 
 class DeviceServer:
@@ -150,6 +152,8 @@ class DeviceServer:
     def __init__(self, device: Device, loop: Loop, *, ended: Callable[[], Any] | None = None) -> None:
         self.device = device
         self.loop = loop
+        #: Limited, because a guest can cause its lines.
+        self.log = LimitedLog(logging.getLogger("vsnd_hybrid.vhost"))
         self._ended = ended
         self._kicks: list[int] = []
         self.native = Server(
@@ -189,6 +193,11 @@ class DeviceServer:
         """Look at `queue` again when other events have had their turn."""
         self._kicks.append(queue)
         self.loop.call_soon(self._kicked)
+
+    def report(self, what: str, error: Exception) -> None:
+        """One line about what failed, and its traceback for who wants to know."""
+        self.log.error("%s failed: %s: %s", what, type(error).__name__, error)
+        self.log.debug("its traceback", exc_info=error)
 
     def _readable(self) -> None:
         for event in self.native.poll():
@@ -232,7 +241,7 @@ class DeviceServer:
         try:
             method(*values)
         except Exception as error:  # noqa: BLE001 - the device goes on
-            _report(f"{type(self.device).__name__}.{method.__name__}", error)
+            self.report(f"{type(self.device).__name__}.{method.__name__}", error)
 
 
 def serve(device: Device, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> None:
@@ -301,8 +310,3 @@ def ending_on_signals(stop: Callable[[], Any]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _report(what: str, error: Exception) -> None:
-    _log.error("%s failed: %s: %s", what, type(error).__name__, error)
-    _log.debug("its traceback", exc_info=error)

@@ -105,7 +105,8 @@ class LinuxGuest:
         for n in range(CHANNELS):
             command += ["-chardev", f"socket,id=rig{n},path={self.directory}/rig.{n},server=on,wait=off"]
             command += ["-device", f"virtserialport,chardev=rig{n},name=rig.{n}"]
-        self._process = Process([*command, *self._qemu_arguments], self.directory / "qemu.log")
+        # Linux 6.12 fails a stream with EIO if it makes no progress for 100 ms.
+        self._process = Process([*command, *self._qemu_arguments], self.directory / "qemu.log", prefer=True)
         self._channels = [Channel(self.directory / f"rig.{n}", self._process) for n in range(CHANNELS)]
         self._await_ready(timeout_s)
         return self
@@ -126,6 +127,7 @@ class LinuxGuest:
         for channel in self._channels:
             channel.close()
         if self._qmp:
+            self._qmp_lines.close()
             self._qmp.close()
             self._qmp = None
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -144,6 +146,11 @@ class LinuxGuest:
         self.close()
 
     # ------------------------------------------------------------ commands
+
+    @property
+    def idle(self) -> bool:
+        """It runs, and no command does."""
+        return self._running.running and all(channel.job is None for channel in self._channels)
 
     def start_job(self, script: str) -> Job:
         """Have a shell script run beside others (at most `CHANNELS`)."""

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import wave
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,6 +28,19 @@ RATE = 48000
 def installed() -> bool:
     """The server, the session manager and the tools are there."""
     return all(shutil.which(name) for name in ("pipewire", "wireplumber", "pw-cat", "pw-link", "pw-metadata"))
+
+
+@cache
+def real_time() -> tuple[str, ...]:
+    """A prefix for a command that shall not wait for busier ones; empty where it is not permitted.
+
+    pw-cat records on its main thread, which loses whole cycles on a busy machine.
+    """
+    prefix = ("chrt", "--fifo", "40")
+    permitted = (
+        shutil.which("chrt") and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
+    )
+    return prefix if permitted else ()
 
 
 class PipeWireSession:
@@ -146,7 +160,7 @@ class Recording:
         self._path = session.directory / f"recording-{len(session._clients)}.raw"
         with self._path.open("wb") as file:
             self._process = session._client(
-                ["pw-cat", "--record", "--raw", "--target", session.SINK]
+                [*real_time(), "pw-cat", "--record", "--raw", "--target", session.SINK]
                 + ["-P", "{ stream.capture.sink=true }", "--latency", "1024", *RAW_FORMAT, "-"],
                 stdout=file.fileno(),
             )

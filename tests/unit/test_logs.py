@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from vsnd_hybrid.device.logs import LimitedLog
+from vsnd_hybrid.logs import LimitedLog
 
 
 class Clock:

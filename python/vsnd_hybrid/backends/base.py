@@ -43,6 +43,8 @@ class PcmCapabilities:
     rates: frozenset[int]
     channels_min: int = 1
     channels_max: int = 2
+    #: Somebody looks at the guest's messages without being told of them, so the guest need not (MSG_POLLING).
+    polling: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class NullBackend(Backend):
         self._paced = boolean("paced", paced)
 
     def capabilities(self, direction: Direction) -> PcmCapabilities:
-        return PcmCapabilities(frozenset(SAMPLE_BYTES), RATES, 1, CHANNELS_MAX)
+        return PcmCapabilities(frozenset(SAMPLE_BYTES), RATES, 1, CHANNELS_MAX, polling=self._paced)
 
     def open(self, port: PcmPort, params: PcmParams, events: EventSink) -> EngineStream:
         return ClockStream(port) if self._paced else DiscardStream()

@@ -58,6 +58,8 @@ class Offer:
     rates: frozenset[int]
     channels_min: int
     channels_max: int
+    #: The guest may leave its messages unannounced.
+    polling: bool = True
 
 
 def offer(config: StreamConfig, index: int, able: PcmCapabilities) -> Offer:
@@ -83,6 +85,7 @@ def offer(config: StreamConfig, index: int, able: PcmCapabilities) -> Offer:
         frozenset(rates),
         max(channels_min, low),
         min(channels_max, high),
+        able.polling,
     )
 
 

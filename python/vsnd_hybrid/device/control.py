@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from vsnd_hybrid.backends.base import Backend
+from vsnd_hybrid.logs import LimitedLog
 
 _log = logging.getLogger("vsnd_hybrid.device.control")
 _T = TypeVar("_T")
@@ -68,6 +69,7 @@ class ControlThread:
     """Makes calls one after the other. `submit`, `tell` and `close` may be called from any thread."""
 
     def __init__(self, name: str) -> None:
+        self._log = LimitedLog(_log)
         self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         # A daemon thread: an engine that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=f"vsnd-{name}", daemon=True)
@@ -121,8 +123,8 @@ class ControlThread:
             try:
                 call()
             except Exception as error:  # noqa: BLE001 - an engine's failure does not end its thread
-                _log.warning("an engine call failed: %s: %s", type(error).__name__, error)
-                _log.debug("its traceback", exc_info=True)
+                self._log.warning("an engine call failed: %s: %s", type(error).__name__, error)
+                self._log.debug("its traceback", exc_info=True)
 
 
 class Controls:

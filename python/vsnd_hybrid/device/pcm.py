@@ -9,10 +9,13 @@ from vsnd_hybrid.device.chmaps import positions
 from vsnd_hybrid.device.config import Offer, StreamConfig
 from vsnd_hybrid.wire import RATE_CODES, RATES, SAMPLES, PcmFeature, PcmFormat, PcmInfo, PcmSetParams, Status, bits
 
-#: Features of every stream.
-FEATURES = bits((PcmFeature.MSG_POLLING, PcmFeature.EVT_XRUNS))
 #: Engines make buffers after the guest's wishes; this is seconds of the widest stream there is.
 BUFFER_BYTES_MAX = 64 << 20
+
+
+def features(offer: Offer) -> int:
+    """What a stream offers besides sound (5.14.6.6.2), as bits."""
+    return bits((PcmFeature.EVT_XRUNS, *((PcmFeature.MSG_POLLING,) if offer.polling else ())))
 
 
 def pcm_infos(offers: Sequence[Offer]) -> list[PcmInfo]:
@@ -24,7 +27,7 @@ def pcm_infos(offers: Sequence[Offer]) -> list[PcmInfo]:
     return [
         PcmInfo(
             hda_fn_nid=offer.index,
-            features=FEATURES,
+            features=features(offer),
             formats=bits(offer.formats),
             rates=bits(RATE_CODES[rate] for rate in offer.rates),
             direction=offer.direction.value,
@@ -38,7 +41,7 @@ def pcm_infos(offers: Sequence[Offer]) -> list[PcmInfo]:
 def choose(params: PcmSetParams, offer: Offer, config: StreamConfig) -> PcmParams | Status:
     """What the guest chose, or the status that refuses it."""
     if (
-        params.features & ~FEATURES
+        params.features & ~features(offer)
         or params.format not in offer.formats
         or params.rate >= len(RATES)
         or RATES[params.rate] not in offer.rates

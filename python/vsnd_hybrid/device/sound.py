@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-from os import PathLike
+from functools import partial
 from typing import Any
 
 from vsnd_hybrid._core import DescriptorChain, Event, PcmRouter, PcmStream
-from vsnd_hybrid.backends.base import Direction
+from vsnd_hybrid.backends.base import Backend, Direction, PcmCapabilities
 from vsnd_hybrid.device.answers import AnswerQueue
 from vsnd_hybrid.device.chmaps import chmap_infos
 from vsnd_hybrid.device.config import DeviceConfig, offers
 from vsnd_hybrid.device.control import Controls
 from vsnd_hybrid.device.jacks import Jacks
-from vsnd_hybrid.device.logs import LimitedLog
 from vsnd_hybrid.device.notify import Notifier
 from vsnd_hybrid.device.pcm import pcm_infos
 from vsnd_hybrid.device.requests import REQUEST_BYTES, Answer, Remap, RequestReader
 from vsnd_hybrid.device.stream import Stream
+from vsnd_hybrid.logs import LimitedLog
 from vsnd_hybrid.loop import Loop
-from vsnd_hybrid.vhost import Device, DeviceServer
+from vsnd_hybrid.vhost import Device
 from vsnd_hybrid.wire import CONFIG_BYTES, DEVICE_ID, Config, Hdr, Queue, Request, Status
 
 #: So long a backend may take to say what it can do.
-CAPABILITIES_S = 10.0
+ANSWER_S = 10.0
 #: So long the end waits for engines that are busy.
 CLOSE_S = 1.0
 
@@ -31,8 +31,7 @@ CLOSE_S = 1.0
 class SoundDevice(Device):
     """A virtio-sound device (virtio 1.3, 5.14).
 
-    Like any `Device` it can be given to `vhost.serve` and `vhost.running`; or call `listen`, `run` and `close`. It can be
-    served once.
+    Give it to `vhost.serve`, to `vhost.running`, or to a `DeviceServer` in a loop of your own. It can be served once.
 
     Parameters
     ----------
@@ -63,17 +62,12 @@ class SoundDevice(Device):
         self._own_controls = controls is None
         self._controls = controls or Controls()
         self._stream_configs = config.streams
-        kinds = {(stream.backend, stream.direction) for stream in config.streams}
-        self._offers = offers(
-            config,
-            {
-                (backend, direction): self._controls.of(backend).ask(
-                    lambda backend=backend, direction=direction: backend.capabilities(direction),  # type: ignore[misc]
-                    CAPABILITIES_S,
-                )
-                for backend, direction in kinds
-            },
-        )
+        try:
+            self._offers = offers(config, self._capabilities())
+        except BaseException:
+            if self._own_controls:
+                self._controls.close(CLOSE_S)
+            raise
         self.jacks = Jacks(self._offers)
         pcms, chmaps = pcm_infos(self._offers), chmap_infos(self._offers)
         self._reader = RequestReader(
@@ -90,42 +84,16 @@ class SoundDevice(Device):
         self._pcms = [PcmStream(i, offer.direction is Direction.INPUT) for i, offer in enumerate(self._offers)]
         self.router = PcmRouter(self._pcms, control=Queue.CONTROL, playback=Queue.TX, capture=Queue.RX)
         self.streams: list[Stream] = []
-        self._own: DeviceServer | None = None
+
+    def _capabilities(self) -> dict[tuple[Backend, Direction], PcmCapabilities]:
+        """What each backend can do, asked on its control thread."""
+        kinds = dict.fromkeys((stream.backend, stream.direction) for stream in self._stream_configs)
+        return {
+            (backend, direction): self._controls.of(backend).ask(partial(backend.capabilities, direction), ANSWER_S)
+            for backend, direction in kinds
+        }
 
     # ------------------------------------------------------------ being served
-
-    def listen(self, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> None:
-        """Serve from now on: front ends can connect; they are answered while `run` runs. See `Server.listen`."""
-        if self._own is None:
-            loop = Loop()
-            self._own = DeviceServer(self, loop, ended=loop.stop)
-        self._own.listen(socket, mode=mode)
-
-    def run(self, stop_fd: int | None = None) -> None:
-        """Serve until `stop` is called, `stop_fd` is readable, or the only connection of a connected descriptor ends."""
-        if self._own is None:
-            raise RuntimeError("the device does not listen yet: call listen() first")
-        loop = self._own.loop
-        if stop_fd is not None:
-            loop.watch(stop_fd, loop.stop)
-        try:
-            loop.run()
-        finally:
-            if stop_fd is not None:
-                loop.unwatch(stop_fd)
-
-    def stop(self) -> None:
-        """Let `run` return. Any thread, and signal handlers."""
-        if self._own is not None:
-            self._own.loop.stop()
-
-    def close(self) -> None:
-        """Drop the front end, close the streams and, if they are ours, the backends. Idempotent; call it after `run`."""
-        if self._own is not None:
-            self._own.close()
-            self._own.loop.close()
-        else:
-            self.detached()
 
     def attached(self, loop: Loop) -> None:
         self._answers = AnswerQueue(loop)

@@ -8,9 +8,9 @@ use super::control::{PcmParams, accepted};
 use super::error::{GuestError, Result};
 use super::layout::Shape;
 use super::poll::monotonic_ns;
-use super::pump::Pump;
+use super::pump::{Pump, Waited};
 use super::sound::Driver;
-use super::transfer::{Message, Plan, Starve};
+use super::transfer::{Message, Plan, Starve, Transfer};
 use super::wire;
 
 /// How to play or record.
@@ -155,18 +155,32 @@ impl Run {
         })
     }
 
-    /// Wait until `n` messages came back, or the stream was cut off. False if that takes longer than the stall limit.
-    pub fn wait_messages(&self, n: usize) -> Result<bool> {
-        self.pump().wait(self.id, self.options.stall, |t| t.done >= n)
+    fn await_until(&self, limit: Duration, done: impl FnMut(&Transfer) -> bool) -> Result<bool> {
+        match self.pump().wait(self.id, self.options.stall, limit, done)? {
+            Waited::Done => Ok(true),
+            Waited::TimeUp => Ok(false),
+            Waited::Stalled => {
+                let what = format!("a message of stream {}", self.options.stream);
+                let seconds = self.options.stall.as_secs_f64();
+                Err(GuestError::Timeout { what, seconds })
+            }
+        }
+    }
+
+    /// Wait until `n` messages came back, or the stream was cut off. False if that takes longer than `limit`.
+    pub fn wait_messages(&self, n: usize, limit: Duration) -> Result<bool> {
+        self.await_until(limit, |t| t.done >= n)
+    }
+
+    /// Wait until everything was played or recorded, or the stream was cut off. False if that takes longer than `limit`.
+    pub fn wait_done(&self, limit: Duration) -> Result<bool> {
+        self.await_until(limit, |t| t.complete() || t.stopped)
     }
 
     /// Wait to the end, then STOP and RELEASE. A stream that was cut off (reset, device gone) is told in the report.
     pub fn wait(&self) -> Result<Report> {
-        if self.pump().wait(self.id, self.options.stall, |t| t.complete() || t.stopped)? {
-            return self.stop(true);
-        }
-        let what = format!("a message of stream {}", self.options.stream);
-        Err(GuestError::Timeout { what, seconds: self.options.stall.as_secs_f64() })
+        self.wait_done(Duration::MAX)?;
+        self.stop(true)
     }
 
     /// STOP; what is queued stays queued until `resume`.
@@ -233,7 +247,8 @@ impl Run {
         }
         if release {
             self.driver.must(wire::RELEASE, self.options.stream)?;
-            self.pump().wait(self.id, self.driver.options.request_timeout, |t| t.outstanding() == 0)?;
+            let limit = self.driver.options.request_timeout;
+            self.pump().wait(self.id, Duration::MAX, limit, |t| t.outstanding() == 0)?;
         }
         Ok(())
     }

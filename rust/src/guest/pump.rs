@@ -35,6 +35,15 @@ struct Shared {
     wake: EventFd,
 }
 
+/// How a wait for a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Done,
+    TimeUp,
+    /// Nothing came back for too long.
+    Stalled,
+}
+
 /// Serves the streams of one ring.
 pub(crate) struct Pump {
     shared: Arc<Shared>,
@@ -87,24 +96,37 @@ impl Pump {
         Ok(r)
     }
 
-    /// Wait until `done` says so or nothing has come back for `stall` (then false).
-    pub fn wait(&self, id: u64, stall: Duration, mut done: impl FnMut(&Transfer) -> bool) -> Result<bool> {
+    /// Wait until `done` says so or the transfer is cut off or gone, at most for `limit`, and only while messages come back
+    /// at least every `stall`.
+    pub fn wait(
+        &self,
+        id: u64,
+        stall: Duration,
+        limit: Duration,
+        mut done: impl FnMut(&Transfer) -> bool,
+    ) -> Result<Waited> {
+        let end = Instant::now().checked_add(limit);
         let mut state = self.shared.lock();
-        let mut last = (0, Instant::now());
         loop {
             let held = state.held;
             let Some(transfer) = state.find(id) else {
-                return Ok(true);
+                return Ok(Waited::Done);
             };
             if transfer.aborted.is_some() || done(transfer) {
-                return Ok(true);
+                return Ok(Waited::Done);
             }
-            if transfer.done != last.0 || transfer.resting() || held {
-                last = (transfer.done, Instant::now());
-            } else if last.1.elapsed() >= stall {
-                return Ok(false);
+            let now = Instant::now();
+            if held || transfer.resting() {
+                transfer.moved_at = now;
             }
-            let left = stall.saturating_sub(last.1.elapsed()).max(Duration::from_millis(1));
+            let quiet = now - transfer.moved_at;
+            if quiet >= stall {
+                return Ok(Waited::Stalled);
+            }
+            if end.is_some_and(|e| now >= e) {
+                return Ok(Waited::TimeUp);
+            }
+            let left = end.map_or(stall, |e| e - now).min(stall - quiet);
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(|e| e.into_inner()).0;
         }
     }

@@ -1,16 +1,17 @@
 //! A virtio-snd driver over a vhost-user front end: connecting, starting and stopping rings, resets of every kind.
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vhost::vhost_user::message::VhostUserProtocolFeatures as Proto;
 
 use super::error::{GuestError, Result};
 use super::events::{Event, EventQueue};
 use super::frontend::{Frontend, WANTED};
-use super::memory::GuestRam;
+use super::memory::{GuestRam, Region};
+use super::poll::wait_or_hangup;
 use super::pump::Pump;
 use super::queue::Queue;
 use super::shared::SharedQueue;
@@ -309,6 +310,25 @@ impl Driver {
         frontend.get_features().map(|_| ())
     }
 
+    /// Tell the device of one region more (ADD_MEM_REG), one that was removed before.
+    pub fn add_region(&self, region: usize) -> Result<()> {
+        let frontend = self.frontend();
+        frontend.add_mem_region(self.region(region)?)?;
+        frontend.get_features().map(|_| ())
+    }
+
+    /// Take a region away from the device (REM_MEM_REG); it stays mapped here.
+    pub fn remove_region(&self, region: usize) -> Result<()> {
+        let frontend = self.frontend();
+        frontend.remove_mem_region(self.region(region)?)?;
+        frontend.get_features().map(|_| ())
+    }
+
+    fn region(&self, i: usize) -> Result<&Region> {
+        let regions = self.ram.regions();
+        regions.get(i).ok_or_else(|| GuestError::Invalid(format!("region {i}: the guest has {}", regions.len())))
+    }
+
     /// Give the device a new kick eventfd for a running ring.
     pub fn replace_kick(&self, i: usize) -> Result<()> {
         let frontend = self.frontend();
@@ -349,6 +369,14 @@ impl Driver {
         let stopped = self.stop_rings();
         self.frontend().kill();
         stopped.map(|_| ())
+    }
+
+    /// Wait until the device closed the connection. False: not within `limit`.
+    pub fn wait_closed(&self, limit: Duration) -> Result<bool> {
+        // A descriptor of its own: the connection is not locked meanwhile.
+        let socket = self.frontend().watch()?;
+        let end = Instant::now().checked_add(limit);
+        Ok(wait_or_hangup(&[], socket.as_raw_fd(), end)?.1)
     }
 
     /// Any vhost-user message. With `reply`, the body of the answer.

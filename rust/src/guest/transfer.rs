@@ -71,6 +71,8 @@ pub(crate) struct Transfer {
     pub offered: u64,
     /// Messages that came back.
     pub done: usize,
+    /// When the last message came back, or nothing was to be expected.
+    pub moved_at: Instant,
     resume_at: Option<Instant>,
     starved: bool,
     /// It is being ended: nothing more is offered.
@@ -114,6 +116,7 @@ impl Transfer {
             recorded: Vec::new(),
             offered: 0,
             done: 0,
+            moved_at: Instant::now(),
             resume_at: None,
             starved: false,
             stopped: false,
@@ -247,6 +250,7 @@ impl Transfer {
             self.recorded.extend(self.ram.read(slot.data, n as usize).unwrap_or_default());
         }
         self.done += 1;
+        self.moved_at = Instant::now();
         self.free.push_back(i);
     }
 

@@ -9,6 +9,7 @@ mod clock;
 mod engine;
 mod error;
 mod event;
+mod guest;
 mod memory;
 mod queue;
 mod server;
@@ -44,6 +45,8 @@ mod _core {
     use super::engine::{NativePort, PipeWirePort};
     #[pymodule_export]
     use super::event::Event;
+    #[pymodule_export]
+    use super::guest::{DriverQueue, GuestError, PcmRun, SoundDriver, numbered_frames};
     #[pymodule_export]
     use super::memory::{GuestBuffer, GuestMemory};
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! One connection: vhost-user messages, told apart by the vhost crate, and what they change.
+//! One connection: what the front end said, and what follows from it.
 //!
 //! The protocol does not fix the order of messages, so each is only noted; a ring starts when everything that it needs is
 //! there, and its addresses are translated then.
@@ -8,57 +8,54 @@ use std::sync::Arc;
 
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
-    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
-    VhostUserMemoryRegion, VhostUserProtocolFeatures as Protocol, VhostUserShMemConfig, VhostUserSharedMsg,
-    VhostUserSingleMemoryRegion, VhostUserVirtioFeatures, VhostUserVringAddrFlags, VhostUserVringState,
+    VhostUserMemoryRegion, VhostUserProtocolFeatures as Protocol, VhostUserSingleMemoryRegion, VhostUserVirtioFeatures,
+    VhostUserVringAddrFlags,
 };
-use vhost::vhost_user::{Backend, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
+use vhost::vhost_user::{Error, Result};
 use vhost_user_backend::VringT;
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use super::device::Device;
 use super::events::Event;
-use super::memory::{MAX_SLOTS, MemoryMap, Slot};
+use super::memory::{MemoryMap, Slot};
 use super::ring::{MAX_SIZE, Ring};
 
 /// What the front end said of a ring.
 #[derive(Default)]
-struct RingConfig {
+pub(super) struct RingConfig {
     size: u16,
     /// Descriptor table, available ring, used ring, as the front end addresses them.
     addresses: Option<[u64; 3]>,
     /// SET_VRING_BASE since the ring stopped last.
-    base: Option<u16>,
-    kick: Option<File>,
-    enabled: bool,
+    pub(super) base: Option<u16>,
+    pub(super) kick: Option<File>,
+    pub(super) enabled: bool,
 }
 
 /// See the module text.
 pub struct Connection {
-    device: Arc<Device>,
+    pub(super) device: Arc<Device>,
     map: MemoryMap,
-    rings: Vec<RingConfig>,
-    features: u64,
+    pub(super) rings: Vec<RingConfig>,
+    pub(super) features: u64,
+    pub(super) protocol: u64,
+    refused: bool,
 }
 
 fn refuse(e: crate::error::Error) -> Error {
     Error::ReqHandlerError(std::io::Error::other(e))
 }
 
-fn unsupported<T>(what: &'static str) -> Result<T> {
-    Err(Error::InvalidOperation(what))
-}
-
 impl Connection {
     /// A front end that has said nothing yet.
     pub fn new(device: Arc<Device>) -> Self {
         let rings = device.rings().iter().map(|_| RingConfig::default()).collect();
-        Connection { device, map: MemoryMap::default(), rings, features: 0 }
+        Connection { device, map: MemoryMap::default(), rings, features: 0, protocol: 0, refused: false }
     }
 
     /// The features that every device here has.
-    fn offered(&self) -> u64 {
+    pub(super) fn offered(&self) -> u64 {
         self.device.features
             | 1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_RING_F_INDIRECT_DESC
@@ -66,7 +63,7 @@ impl Connection {
             | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
-    fn ring(&mut self, index: usize) -> Result<(Arc<Ring>, &mut RingConfig)> {
+    pub(super) fn ring(&mut self, index: usize) -> Result<(Arc<Ring>, &mut RingConfig)> {
         let ring = self.device.rings().get(index).cloned();
         let ring = ring.ok_or(Error::InvalidParam)?;
         Ok((ring, &mut self.rings[index]))
@@ -101,7 +98,7 @@ impl Connection {
         self.device.start(&ring, kick, base).map_err(refuse)
     }
 
-    fn stop(&mut self, index: usize) {
+    pub(super) fn stop(&mut self, index: usize) {
         let ring = self.device.rings()[index].clone();
         if let Some(kick) = &self.rings[index].kick {
             self.device.forget(&ring, kick);
@@ -118,32 +115,22 @@ impl Connection {
             }
         }
     }
+
+    /// Remember that a message was refused, not misunderstood.
+    pub(super) fn note<T>(&mut self, r: Result<T>) -> Result<T> {
+        self.refused = r.is_err();
+        r
+    }
+
+    /// Whether the last message was refused and the front end was told so, if it asked to be.
+    pub fn take_refusal(&mut self) -> bool {
+        std::mem::take(&mut self.refused) && self.protocol & Protocol::REPLY_ACK.bits() != 0
+    }
 }
 
-impl VhostUserBackendReqHandlerMut for Connection {
-    /// Said again by libkrun after a guest's reset.
-    fn set_owner(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn reset_owner(&mut self) -> Result<()> {
-        self.reset_device()
-    }
-
-    fn reset_device(&mut self) -> Result<()> {
-        self.rings.iter_mut().for_each(|c| c.enabled = false);
-        for i in 0..self.rings.len() {
-            self.stop(i);
-        }
-        self.device.reset();
-        Ok(())
-    }
-
-    fn get_features(&mut self) -> Result<u64> {
-        Ok(self.offered())
-    }
-
-    fn set_features(&mut self, features: u64) -> Result<()> {
+/// Messages that are acknowledged and may be refused.
+impl Connection {
+    pub(super) fn on_set_features(&mut self, features: u64) -> Result<()> {
         if features & !self.offered() != 0 {
             return Err(Error::InvalidParam);
         }
@@ -159,7 +146,7 @@ impl VhostUserBackendReqHandlerMut for Connection {
         Ok(())
     }
 
-    fn set_mem_table(
+    pub(super) fn on_set_mem_table(
         &mut self,
         regions: &[VhostUserMemoryRegion],
         files: Vec<File>,
@@ -171,7 +158,7 @@ impl VhostUserBackendReqHandlerMut for Connection {
         Ok(None)
     }
 
-    fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
+    pub(super) fn on_set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
         let (_, c) = self.ring(index as usize)?;
         if !num.is_power_of_two() || num > u32::from(MAX_SIZE) {
             return Err(refuse(crate::error::Error::Invalid(format!(
@@ -182,7 +169,7 @@ impl VhostUserBackendReqHandlerMut for Connection {
         Ok(())
     }
 
-    fn set_vring_addr(
+    pub(super) fn on_set_vring_addr(
         &mut self,
         index: u32,
         _flags: VhostUserVringAddrFlags,
@@ -196,23 +183,13 @@ impl VhostUserBackendReqHandlerMut for Connection {
         self.maybe_start(index as usize)
     }
 
-    fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
+    pub(super) fn on_set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
         let (_, c) = self.ring(index as usize)?;
         c.base = Some(base as u16);
         Ok(())
     }
 
-    fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
-        let (ring, _) = self.ring(index as usize)?;
-        self.stop(index as usize);
-        ring.set_call(None);
-        let c = &mut self.rings[index as usize];
-        c.kick = None;
-        let base = c.base.unwrap_or_else(|| ring.base());
-        Ok(VhostUserVringState::new(index, u32::from(base)))
-    }
-
-    fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+    pub(super) fn on_set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
         let (ring, _) = self.ring(index.into())?;
         let fd = fd.ok_or(Error::InvalidOperation("rings without a kick descriptor are not supported"))?;
         let running = ring.is_running();
@@ -229,33 +206,17 @@ impl VhostUserBackendReqHandlerMut for Connection {
         self.maybe_start(index.into())
     }
 
-    fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+    pub(super) fn on_set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
         self.ring(index.into())?.0.set_call(fd);
         Ok(())
     }
 
     /// Nobody here writes to it: a broken ring is told in the log.
-    fn set_vring_err(&mut self, index: u8, _fd: Option<File>) -> Result<()> {
+    pub(super) fn on_set_vring_err(&mut self, index: u8, _fd: Option<File>) -> Result<()> {
         self.ring(index.into()).map(|_| ())
     }
 
-    fn get_protocol_features(&mut self) -> Result<Protocol> {
-        Ok(Protocol::MQ
-            | Protocol::CONFIG
-            | Protocol::REPLY_ACK
-            | Protocol::RESET_DEVICE
-            | Protocol::CONFIGURE_MEM_SLOTS)
-    }
-
-    fn set_protocol_features(&mut self, _features: u64) -> Result<()> {
-        Ok(())
-    }
-
-    fn get_queue_num(&mut self) -> Result<u64> {
-        Ok(self.rings.len() as u64)
-    }
-
-    fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
+    pub(super) fn on_set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
         let (_, c) = self.ring(index as usize)?;
         c.enabled = enable;
         if enable {
@@ -266,38 +227,7 @@ impl VhostUserBackendReqHandlerMut for Connection {
         }
     }
 
-    fn get_config(&mut self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
-        Ok(self.device.config(offset, size))
-    }
-
-    fn set_config(&mut self, offset: u32, data: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
-        self.device.events.push(Event::ConfigWritten { offset, data: data.to_vec() });
-        Ok(())
-    }
-
-    fn set_backend_req_fd(&mut self, _backend: Backend) {}
-
-    fn set_gpu_socket(&mut self, _gpu: GpuBackend) -> Result<()> {
-        unsupported("GPU sockets")
-    }
-
-    fn get_shared_object(&mut self, _uuid: VhostUserSharedMsg) -> Result<File> {
-        unsupported("shared objects")
-    }
-
-    fn get_inflight_fd(&mut self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        unsupported("in-flight buffers")
-    }
-
-    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
-        unsupported("in-flight buffers")
-    }
-
-    fn get_max_mem_slots(&mut self) -> Result<u64> {
-        Ok(MAX_SLOTS)
-    }
-
-    fn add_mem_region(
+    pub(super) fn on_add_mem_region(
         &mut self,
         region: &VhostUserSingleMemoryRegion,
         file: File,
@@ -308,30 +238,9 @@ impl VhostUserBackendReqHandlerMut for Connection {
         Ok(None)
     }
 
-    fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
+    pub(super) fn on_remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
         let mem = self.map.remove(&Slot::from(region)).map_err(refuse)?;
         self.device.replace_memory(mem);
         Ok(())
-    }
-
-    fn set_device_state_fd(
-        &mut self,
-        _direction: VhostTransferStateDirection,
-        _phase: VhostTransferStatePhase,
-        _file: File,
-    ) -> Result<Option<File>> {
-        unsupported("device state")
-    }
-
-    fn check_device_state(&mut self) -> Result<()> {
-        unsupported("device state")
-    }
-
-    fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
-        unsupported("shared memory regions")
-    }
-
-    fn set_log_base(&mut self, _log: &VhostUserLog, _file: File) -> Result<()> {
-        unsupported("dirty logging")
     }
 }

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod device;
 pub mod events;
 pub mod memory;
+mod messages;
 pub mod ring;
 pub mod server;
 pub mod worker;

@@ -250,6 +250,14 @@ fn reason(e: Error) -> String {
     }
 }
 
+/// Whether the message that comes next asks for an acknowledgement (NEED_REPLY, bit 3 of the header's flags).
+fn wants_reply(fd: RawFd) -> bool {
+    let mut header = [0u8; 12];
+    // SAFETY: an open socket and 12 writable bytes.
+    let n = unsafe { libc::recv(fd, header.as_mut_ptr().cast(), header.len(), libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+    n == 12 && header[4] & 1 << 3 != 0
+}
+
 fn serve_one(stream: UnixStream, device: &Arc<Device>, current: &Mutex<Option<UnixStream>>, stop: &EventFd) {
     let Ok(shutdown) = stream.try_clone() else {
         return;
@@ -263,9 +271,14 @@ fn serve_one(stream: UnixStream, device: &Arc<Device>, current: &Mutex<Option<Un
     let mut handler = BackendReqHandler::from_stream(stream, connection.clone());
     let mut why = String::new();
     while readable(fd, stop) {
+        let told = wants_reply(fd);
         if let Err(e) = handler.handle_request() {
-            why = reason(e);
-            break;
+            if !(lock(&connection).take_refusal() && told) {
+                why = reason(e);
+                break;
+            }
+            // The front end knows that its message changed nothing, and goes on.
+            device.events.offer(Event::Fault { queue: -1, reason: format!("a vhost-user message was refused: {e}") });
         }
         device.stats.messages.fetch_add(1, Ordering::Relaxed);
     }

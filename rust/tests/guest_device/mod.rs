@@ -44,23 +44,14 @@ impl Drop for Dir {
 impl Bench {
     pub fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let name = format!(
-            "vsnd-guest-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, SeqCst)
-        );
+        let name = format!("vsnd-guest-{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
         let dir = Dir(std::env::temp_dir().join(name));
         std::fs::create_dir(&dir.0).expect("directory");
         let path = dir.0.join("snd");
         let streams = [false, true].map(|capture| Arc::new(Stream::new(capture.into(), capture)));
         let router = Router::new(streams.to_vec(), Queues::default()).expect("router");
         let events = Arc::new(EventQueue::new().expect("events"));
-        let spec = Spec {
-            queues: 4,
-            features: 0,
-            config: wire::words(&[0, 2, 0]),
-            device_owned: vec![wire::EVENT],
-        };
+        let spec = Spec { queues: 4, features: 0, config: wire::words(&[0, 2, 0]), device_owned: vec![wire::EVENT] };
         let device = Device::new(spec, events.clone(), Some(router.clone())).expect("device");
         router.bind(&events).expect("events");
         let server = Server::new(device.clone()).expect("server");
@@ -76,15 +67,7 @@ impl Bench {
             std::thread::spawn(move || pull(&streams, &ending, &played))
         };
         let threads = vec![policy, engine];
-        Bench {
-            path,
-            device,
-            played,
-            server: Some(server),
-            ending,
-            threads,
-            _dir: dir,
-        }
+        Bench { path, device, played, server: Some(server), ending, threads, _dir: dir }
     }
 
     /// Send an event to the guest.
@@ -114,10 +97,7 @@ impl Drop for Bench {
         self.close();
         for t in self.threads.drain(..) {
             let ended = t.join();
-            assert!(
-                ended.is_ok() || std::thread::panicking(),
-                "a thread of the device panicked"
-            );
+            assert!(ended.is_ok() || std::thread::panicking(), "a thread of the device panicked");
         }
     }
 }
@@ -137,18 +117,11 @@ fn answer(ring: &Arc<Ring>, c: &Chain, bytes: &[u8]) -> bool {
 fn serve(device: &Arc<Device>, streams: &[Arc<Stream>; 2], ending: &AtomicBool) {
     let events = device.events.clone();
     while !ending.load(SeqCst) {
-        let mut p = libc::pollfd {
-            fd: events.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut p = libc::pollfd { fd: events.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live pollfd.
         unsafe { libc::poll(&mut p, 1, 20) };
         for event in events.take(64) {
-            let Event::Kicked {
-                queue: wire::CONTROL,
-            } = event
-            else {
+            let Event::Kicked { queue: wire::CONTROL } = event else {
                 continue;
             };
             let ring = &device.rings()[wire::CONTROL];
@@ -166,9 +139,7 @@ fn serve(device: &Arc<Device>, streams: &[Arc<Stream>; 2], ending: &AtomicBool) 
 }
 
 fn word(request: &[u8], at: usize) -> u32 {
-    request
-        .get(at..at + 4)
-        .map_or(u32::MAX, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    request.get(at..at + 4).map_or(u32::MAX, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
 fn policy(streams: &[Arc<Stream>; 2], request: &[u8]) -> Option<Vec<u8>> {
@@ -180,14 +151,7 @@ fn policy(streams: &[Arc<Stream>; 2], request: &[u8]) -> Option<Vec<u8>> {
         (wire::SET_PARAMS, Some(s)) => {
             let (buffer, period) = (word(request, 8) as usize, word(request, 12) as usize);
             let polling = word(request, 16) & wire::MSG_POLLING != 0;
-            let shape = Shape {
-                buffer,
-                period,
-                frame: 4,
-                rate: 48000,
-                silence: 0,
-                polling,
-            };
+            let shape = Shape { buffer, period, frame: 4, rate: 48000, silence: 0, polling };
             if s.configure(shape).is_err() {
                 status = 0x8001;
             }

@@ -1,0 +1,137 @@
+//! What goes wrong with vhost-user-backend 0.24's own connection handler, and must not with ours. One test a fault.
+
+mod common;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use _core::guest::{Driver, Kick, Options, Socket, wire};
+use _core::vhost::events::Event;
+use common::{Rig, is_alive, socket_path};
+
+/// The crate never registers a kick descriptor that replaces another one on a running ring, and the old one, still open in
+/// the front end, makes its worker spin.
+#[test]
+fn a_replaced_kick_descriptor_is_heard_and_the_old_one_is_not() {
+    let rig = Rig::new(&[false]);
+    let driver = rig.connect(Options::default());
+    is_alive(&driver);
+    let old = driver.queue(wire::CONTROL).unwrap().lock().kick_fd().try_clone().expect("dup");
+    driver.replace_kick(wire::CONTROL).expect("replace");
+    is_alive(&driver);
+    let kicks = || rig.server.device().rings()[wire::CONTROL].stats.kicks.load(Relaxed);
+    let before = kicks();
+    for _ in 0..100 {
+        old.write(1).expect("write");
+    }
+    is_alive(&driver);
+    // The request's own, which may have been seen twice; not the hundred, and not a spinning worker's.
+    assert!(kicks() - before <= 2, "{} kicks", kicks() - before);
+}
+
+/// The crate ends the connection; libkrun says it again when its guest was reset.
+#[test]
+fn a_second_owner_is_harmless() {
+    let rig = Rig::new(&[false]);
+    let driver = rig.connect(Options::default());
+    driver.frontend().set_owner().expect("owner");
+    is_alive(&driver);
+}
+
+/// The crate can only listen; libvirt may pass a connected socket.
+#[test]
+fn a_connected_descriptor_is_served_until_it_closes() {
+    let rig = Rig::unbound(&[false]);
+    let (ours, theirs) = UnixStream::pair().expect("pair");
+    rig.server.listen_fd(theirs.as_raw_fd()).expect("serve");
+    drop(theirs);
+    let driver = Driver::connect(Socket::Fd(OwnedFd::from(ours)), Options::default()).expect("connect");
+    is_alive(&driver);
+    assert!(rig.server.is_serving());
+    driver.close().expect("close");
+    drop(driver);
+    rig.until("the end of service", || !rig.server.is_serving());
+}
+
+/// A listening one is accepted from, one connection after the other; its file is its owner's.
+#[test]
+fn a_listening_descriptor_is_accepted_from() {
+    let rig = Rig::unbound(&[false]);
+    let path = socket_path();
+    let listener = UnixListener::bind(&path).expect("bind");
+    rig.server.listen_fd(listener.as_raw_fd()).expect("serve");
+    for _ in 0..2 {
+        let driver = Driver::connect(Socket::Path(path.clone()), Options::default()).expect("connect");
+        is_alive(&driver);
+    }
+    rig.server.close();
+    assert!(path.exists());
+    std::fs::remove_file(&path).expect("remove");
+}
+
+/// The crate goes on with the old size and reads the ring at wrong places.
+#[test]
+fn a_queue_size_that_is_no_power_of_two_is_refused() {
+    let rig = Rig::new(&[false]);
+    let driver = rig.connect(Options { need_reply: true, ..Options::default() });
+    for size in [0, 3, 65, 32769, 65536, u32::MAX] {
+        assert!(driver.frontend().set_vring_num(wire::TX, size).is_err(), "{size} was accepted");
+    }
+    assert!(driver.frontend().set_vring_num(wire::TX, 32768).is_ok());
+    is_alive(&driver);
+}
+
+/// The crate ends the connection, whether or not the front end asked for the answer that it got.
+#[test]
+fn a_refused_message_with_an_answer_leaves_the_connection() {
+    let rig = Rig::new(&[false]);
+    let driver = rig.connect(Options { need_reply: true, ..Options::default() });
+    assert!(driver.frontend().set_vring_base(17, 0).is_err(), "there is no ring 17");
+    assert!(driver.frontend().set_features(1 << 5).is_err(), "feature 5 was not offered");
+    is_alive(&driver);
+}
+
+/// Without an answer the front end cannot know, so the connection ends, with a reason, and the next one is served.
+#[test]
+fn a_malformed_message_ends_its_connection_only() {
+    let rig = Rig::new(&[false]);
+    let driver = rig.connect(Options::default());
+    driver.frontend().send_raw(9999, 0, b"", &[]).expect("send");
+    rig.until("the end of the connection", || {
+        rig.saw(|e| matches!(e, Event::Disconnected { reason } if !reason.is_empty()))
+    });
+    drop(driver);
+    is_alive(&rig.connect(Options::default()));
+}
+
+/// The crate's worker dies unseen when a handler panics or fails, and with it every queue that it serves.
+#[test]
+fn a_broken_ring_is_marked_told_and_alone() {
+    let rig = Rig::new(&[false]);
+    let driver = rig.connect(Options::default());
+    {
+        let mut tx = driver.queue(wire::TX).unwrap().lock();
+        tx.offer(60000);
+        tx.publish(Kick::Always);
+    }
+    rig.until("a fault", || rig.saw(|e| matches!(e, Event::Fault { queue: 2, .. })));
+    assert!(!rig.server.device().rings()[wire::TX].is_running());
+    is_alive(&driver);
+    // A new driver finds it whole.
+    driver.reset(_core::guest::ResetStyle::Qemu).expect("reset");
+    is_alive(&driver);
+    assert!(rig.server.device().rings()[wire::TX].is_running());
+}
+
+/// Our connection thread must not be held by a front end that says half a message when the server ends.
+#[test]
+fn half_a_message_does_not_hold_the_end() {
+    let rig = Rig::new(&[false]);
+    let stream = UnixStream::connect(&rig.path).expect("connect");
+    std::io::Write::write_all(&mut &stream, &[1, 0, 0, 0]).expect("write");
+    rig.until("the connection", || rig.server.is_connected());
+    std::thread::sleep(Duration::from_millis(20));
+    rig.server.close();
+}

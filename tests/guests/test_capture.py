@@ -1,0 +1,54 @@
+"""What an engine captures is recorded whole by applications in a real guest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.guests.audio import locate, numbered, wav
+from tests.guests.engines import Engine
+from tests.guests.linux import LinuxGuest
+
+#: Longer than what is spoken.
+SECONDS = 4
+#: What is played meanwhile.
+FRAMES, FIRST = SECONDS * 48_000, 1_000_000
+RUNNING = "grep -q RUNNING /proc/asound/card0/pcm0c/sub0/status"
+
+
+@pytest.fixture(scope="module")
+def guest_files() -> Mapping[str, bytes]:
+    return {"signal.wav": wav(numbered(FRAMES, FIRST))}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param("", id="default"),
+        pytest.param("-D hw:0,0 --period-size=480 --buffer-size=1920", id="480x4"),
+        pytest.param("-D hw:0,0 --period-size=1024 --buffer-size=4096", id="1024x4"),
+        pytest.param("-D hw:0,0 -M", id="mmap"),
+    ],
+)
+def test_arecord_records_every_frame(guest: LinuxGuest, engine: Engine, options: str) -> None:
+    recorder = guest.start_job(f"arecord -q -t raw -f dat -d {SECONDS} {options} take.raw")
+    guest.await_guest(RUNNING)
+    engine.speak()
+    recorder.check()
+    recorded = locate(guest.read_file("take.raw"), engine.spoken)
+    assert recorded.holds(engine.spoken), recorded
+
+
+def test_a_guest_plays_and_records_at_once(guest: LinuxGuest, engine: Engine) -> None:
+    listening = engine.listen()
+    player = guest.start_job("aplay -q signal.wav")
+    recorder = guest.start_job(f"arecord -q -t raw -f dat -d {SECONDS} take.raw")
+    guest.await_guest(RUNNING)
+    engine.speak()
+    player.check()
+    recorder.check()
+    heard = locate(listening.stop(), FRAMES, FIRST)
+    recorded = locate(guest.read_file("take.raw"), engine.spoken)
+    assert heard.holds(FRAMES, FIRST), heard
+    assert recorded.holds(engine.spoken), recorded
