@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
 from vsnd_hybrid.backends.base import Backend, Direction
 from vsnd_hybrid.device import DeviceConfig, SoundDevice, StreamConfig
 from vsnd_hybrid.guest import VirtualGuest

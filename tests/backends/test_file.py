@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile  # type: ignore[import-untyped]
-
-from tests.backends.conftest import INPUT, OUTPUT, GuestFactory
-from tests.guests import audio
-from tests.processes import await_until
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.file import stream as file_stream
 from vsnd_hybrid.backends.file.media import open_reader
 from vsnd_hybrid.guest import GuestError, numbered
+
+from tests.backends.conftest import INPUT, OUTPUT, GuestFactory
+from tests.guests import audio
+from tests.processes import await_until
 
 FRAME_BYTES = {"U8": 2, "S16": 4, "S24": 8, "S32": 8, "FLOAT": 8, "FLOAT64": 16}
 

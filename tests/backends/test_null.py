@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from tests.backends.conftest import OUTPUT, GuestFactory
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.guest import numbered
+
+from tests.backends.conftest import OUTPUT, GuestFactory
 
 
 @pytest.mark.parametrize(("rate", "period_frames"), [(48000, 480), (44100, 777)])

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import BackendError, EngineUnavailable
 from vsnd_hybrid.backends.null import NullBackend

@@ -8,7 +8,6 @@ import wave
 from pathlib import Path
 
 import pytest
-
 from vsnd_hybrid.backends.file.media import pack24, unpack24
 from vsnd_hybrid.backends.file.wav import WavError, WavFormat, WavReader, WavWriter
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -58,18 +59,15 @@ class WavWriter:
 
     def write(self, data: bytes) -> None:
         """Append samples. Raises OSError; what was written before is in the file."""
-        rest = memoryview(data)
-        while rest:
-            done = self._file.write(rest)
+        for done in _pieces(self._file, data):
             self._bytes += done
-            rest = rest[done:]
 
     def sync(self) -> None:
         """Write the lengths of now, and everything else, through to the file. Raises OSError."""
         if self._synced == self._bytes:
             return
         self._file.seek(0)
-        self._file.write(self._header())
+        sum(_pieces(self._file, self._header()))
         self._file.seek(0, io.SEEK_END)
         self._file.flush()
         self._synced = self._bytes
@@ -140,6 +138,15 @@ class WavReader:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _pieces(file: BinaryIO, data: bytes) -> Iterator[int]:
+    """Write all of `data` to a file that is not buffered; yields how much of it each call took."""
+    rest = memoryview(data)
+    while rest:
+        done = file.write(rest)
+        rest = rest[done:]
+        yield done
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
