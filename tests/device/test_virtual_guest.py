@@ -201,7 +201,7 @@ def test_stopped_rings_give_back_their_bases_and_go_on(bench: Bench) -> None:
     assert bench.heard_all()
 
 
-@pytest.mark.parametrize("style", ["qemu", "crosvm", "libkrun"])
+@pytest.mark.parametrize("style", ["qemu", "crosvm", "libkrun", "reset-device"])
 def test_a_reset_cuts_a_stream_off_and_the_next_driver_finds_a_new_device(device: Path, style: str) -> None:
     with VirtualGuest(device) as guest, guest.playing() as run:
         assert run.wait_messages(3)
@@ -218,6 +218,17 @@ def test_memory_and_eventfds_are_replaced_while_a_stream_plays(bench: Bench) -> 
         guest.remap()
         guest.replace_call(2)
         guest.replace_kick(2)
+        assert run.wait().ok
+    assert bench.heard_all()
+
+
+def test_a_memory_slot_is_taken_away_and_given_back_while_a_stream_plays(bench: Bench) -> None:
+    regions = [(0, 1 << 20), (16 << 20, 1 << 20), (64 << 20, 4 << 20)]
+    with VirtualGuest(bench.socket, regions=regions) as guest:
+        run = guest.start_play(numbered(FRAMES))
+        assert run.wait_messages(2)
+        guest.remove_region(1)
+        guest.add_region(1)
         assert run.wait().ok
     assert bench.heard_all()
 
