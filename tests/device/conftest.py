@@ -16,7 +16,19 @@ from vsnd_hybrid.vhost import running
 from tests.device.driver import Driver
 
 Serve = Callable[..., SoundDevice]
-Connect = Callable[..., Driver]
+
+
+class Connect:
+    """Connects drivers to the device, and kills them in the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.drivers: list[Driver] = []
+
+    def __call__(self, **options: Any) -> Driver:
+        """A new driver; options as `SoundDriver` has them."""
+        self.drivers.append(Driver(SoundDriver(str(self.path), **options)))
+        return self.drivers[-1]
 
 
 @pytest.fixture
@@ -39,13 +51,8 @@ def serve(socket_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture
 def connect(socket_path: Path) -> Iterator[Connect]:
-    """Connect a driver to the device; options as `SoundDriver` has them."""
-    drivers: list[Driver] = []
-
-    def new(**options: Any) -> Driver:
-        drivers.append(Driver(SoundDriver(str(socket_path), **options)))
-        return drivers[-1]
-
-    yield new
-    for driver in drivers:
+    """Connect a driver: ``connect(queue_size=256)``."""
+    drivers = Connect(socket_path)
+    yield drivers
+    for driver in drivers.drivers:
         driver.native.kill()

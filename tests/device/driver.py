@@ -137,6 +137,33 @@ class Driver:
         return finish(self.start(stream, capture=count, **options))
 
 
+class Requests:
+    """Requests that are sent without waiting for an answer."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.names: dict[int, str] = {}
+        self.answers: dict[str, int] = {}
+
+    def push(self, name: str, data: bytes) -> None:
+        native = self.driver.native
+        request, answer = native.alloc(64), native.alloc(16)
+        native.write(request, data)
+        head = self.driver.queue(CONTROL).push([(request, len(data), False), (answer, 4, True)])
+        self.names[head] = name
+        self.answers[name] = answer
+
+    def send(self) -> None:
+        self.driver.publish(CONTROL)
+
+    def answered(self, count: int) -> list[str]:
+        """The names of the next ones to come back, in order."""
+        return [self.names[done.head] for done in self.driver.await_returned(CONTROL, count)]
+
+    def status(self, name: str) -> Status:
+        return Status(struct.unpack("<I", self.driver.native.read(self.answers[name], 4))[0])
+
+
 def status(reply: bytes) -> Status:
     """The code that an answer begins with."""
     return Status(struct.unpack_from("<I", reply)[0])

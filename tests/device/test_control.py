@@ -8,7 +8,7 @@ import pytest
 from vsnd_hybrid.wire import CHMAP_MAX_SIZE, ChmapInfo, JackInfo, PcmInfo, QueryInfo, Request, Status
 
 from tests.device.conftest import Connect, Serve
-from tests.device.driver import CONTROL, Driver
+from tests.device.driver import Requests
 from tests.device.engines import HandBackend
 
 SET_PARAMS, PREPARE, START = Request.PCM_SET_PARAMS, Request.PCM_PREPARE, Request.PCM_START
@@ -91,33 +91,6 @@ def test_a_bad_request_costs_no_other_one_its_answer(serve: Serve, connect: Conn
     )
     assert driver.command(START, stream=9) is Status.BAD_MSG
     driver.do(SET_PARAMS, PREPARE, START, STOP, RELEASE)
-
-
-class Requests:
-    """Requests that are sent without waiting for an answer."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-        self.names: dict[int, str] = {}
-        self.answers: dict[str, int] = {}
-
-    def push(self, name: str, data: bytes) -> None:
-        native = self.driver.native
-        request, answer = native.alloc(64), native.alloc(16)
-        native.write(request, data)
-        head = self.driver.queue(CONTROL).push([(request, len(data), False), (answer, 4, True)])
-        self.names[head] = name
-        self.answers[name] = answer
-
-    def send(self) -> None:
-        self.driver.publish(CONTROL)
-
-    def answered(self, count: int) -> list[str]:
-        """The names of the next ones to come back, in order."""
-        return [self.names[done.head] for done in self.driver.await_returned(CONTROL, count)]
-
-    def status(self, name: str) -> Status:
-        return Status(struct.unpack("<I", self.driver.native.read(self.answers[name], 4))[0])
 
 
 def test_requests_that_are_sent_together_are_answered_in_their_order(serve: Serve, connect: Connect) -> None:

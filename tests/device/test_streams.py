@@ -10,7 +10,7 @@ from vsnd_hybrid.backends.null import NullBackend
 
 from tests.device.conftest import Connect, Serve
 from tests.device.driver import BUFFER, FRAME, PERIOD, POLLING, XRUNS, finish
-from tests.device.engines import TapBackend
+from tests.device.engines import HandBackend, TapBackend
 
 event_idx = pytest.mark.parametrize("event_idx", [True, False], ids=["event_idx", "flags"])
 
@@ -45,18 +45,26 @@ def shapes() -> list[Any]:
 def test_a_message_may_be_cut_into_any_descriptors(
     serve: Serve, connect: Connect, event_idx: bool, pieces: list[int], indirect: bool
 ) -> None:
-    # Messages of 16 frames, so that one that is cut into bytes finds place in a ring of 256.
-    shape = {"period_bytes": 64, "buffer_bytes": 256, "pieces": pieces, "indirect": indirect, "rate": 1}
-    backend = TapBackend(signal(400))
+    backend = HandBackend()
     serve(backend)
-    driver = connect(event_idx=event_idx, indirect=indirect, queue_size=256)
-    played = driver.play(0, signal(400), **shape)
-    assert heard(backend, 0) == signal(400).strip(b"\0")
+    driver = connect(event_idx=event_idx, indirect=indirect, queue_size=1024)
+    # Periods of 64 frames: cut into bytes and direct, three of them find place in the ring.
+    shape = {"period_bytes": 256, "buffer_bytes": 1024, "pieces": pieces, "indirect": indirect}
+    run = driver.start(0, signal(1000), **shape)
+    port, got = backend.streams[0].port, b""
+    while len(got) < 1000 * FRAME:
+        got += port.read(100)
+    assert got == signal(1000)
+    played = finish(run)
     assert {message[5] for message in played["messages"]} == {8}
-    recorded = driver.record(1, 400 * FRAME, **shape)
-    # A message of a period, then its status; the last may be short.
-    assert {message[5] for message in recorded["messages"][:-5]} == {64 + 8}
-    assert bytes(recorded["recorded"]).startswith(signal(300))
+
+    run = driver.start(1, capture=1024 * FRAME, **shape)
+    port, given = backend.streams[1].port, 0
+    while given < 1024 * FRAME:
+        given += port.write(signal(1024)[given : given + 100])
+    recorded = finish(run)
+    assert bytes(recorded["recorded"]) == signal(1024)
+    assert [message[5] for message in recorded["messages"][:16]] == [256 + 8] * 16
 
 
 @pytest.mark.parametrize("message_bytes", [4, 92, 1916, 1924, 4000, BUFFER])
