@@ -49,7 +49,7 @@ def test_a_message_may_be_cut_into_any_descriptors(
     serve(backend)
     driver = connect(event_idx=event_idx, indirect=indirect, queue_size=1024)
     # Periods of 64 frames: cut into bytes and direct, three of them find place in the ring.
-    shape = {"period_bytes": 256, "buffer_bytes": 1024, "pieces": pieces, "indirect": indirect}
+    shape: dict[str, Any] = {"period_bytes": 256, "buffer_bytes": 1024, "pieces": pieces, "indirect": indirect}
     run = driver.start(0, signal(1000), **shape)
     port, got = backend.streams[0].port, b""
     while len(got) < 1000 * FRAME:
