@@ -173,7 +173,7 @@ fn eventfds_and_memory_are_replaced_under_a_running_stream() {
 
 #[test]
 fn every_reset_cuts_streams_off_and_the_driver_works_again() {
-    for style in [ResetStyle::Qemu, ResetStyle::Crosvm, ResetStyle::Libkrun] {
+    for style in [ResetStyle::Qemu, ResetStyle::Crosvm, ResetStyle::Libkrun, ResetStyle::ResetDevice] {
         let bench = Bench::new();
         let driver = connect(&bench, options());
         let run = driver.start_stream(stream(false), numbered(1, 1000, 4), u64::MAX).expect("start");

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from typing_extensions import Buffer
-
-from vsnd_hybrid import wire
 from vsnd_hybrid._core import GuestError, SoundDriver
 from vsnd_hybrid.guest.infos import StreamInfo
 from vsnd_hybrid.guest.reports import Message, Playback, Recording, StreamReport
 from vsnd_hybrid.guest.run import StreamRun
-from vsnd_hybrid.guest.samples import as_bytes, frame_bytes, numbered
+from vsnd_hybrid.guest.samples import as_bytes, frame_bytes, numbered, rate_code
 from vsnd_hybrid.wire import PcmFeature, PcmFormat
+
+if TYPE_CHECKING:
+    from vsnd_hybrid.guest.samples import Samples
 
 _R = TypeVar("_R", bound=StreamReport)
 #: Frames of a stream that is stopped by hand.
@@ -32,7 +32,7 @@ class Application:
         """The PCM streams that the device has."""
         raise NotImplementedError
 
-    def play(self, data: Buffer, **options: Any) -> Playback:
+    def play(self, data: Samples, **options: Any) -> Playback:
         """Play to the end and release the stream. Parameters: see `start_play`."""
         return _finish(self.start_play(data, **options))
 
@@ -42,7 +42,7 @@ class Application:
 
     def start_play(
         self,
-        data: Buffer,
+        data: Samples,
         *,
         format: str | None = None,
         channels: int | None = None,
@@ -172,7 +172,7 @@ class Application:
             features=features,
             channels=channels,
             format=PcmFormat[format],
-            rate=wire.RATE_CODES.get(rate, rate),
+            rate=rate_code(rate),
             message_bytes=message_bytes,
             pieces=list(pieces),
             indirect=indirect,

@@ -69,6 +69,14 @@ class Monitor:
         """SET_MEM_TABLE anew, with the same memory, while rings run."""
         self.driver.remap()
 
+    def remove_region(self, region: int) -> None:
+        """REM_MEM_REG of a region, counted from 0. Rings lie in the first, buffers in the last."""
+        self.driver.remove_region(region)
+
+    def add_region(self, region: int) -> None:
+        """ADD_MEM_REG of a region that was removed."""
+        self.driver.add_region(region)
+
     def replace_kick(self, index: int) -> None:
         """A new kick eventfd for a running ring."""
         self.driver.replace_kick(index)

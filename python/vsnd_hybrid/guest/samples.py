@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import Buffer
 
 from vsnd_hybrid._core import numbered_frames
-from vsnd_hybrid.wire import SAMPLES, PcmFormat
+from vsnd_hybrid.wire import RATE_CODES, SAMPLES, PcmFormat
 
 if TYPE_CHECKING:
     import numpy as np
+
+    #: What can be played. NumPy's types do not tell Python 3.11's that arrays are buffers.
+    Samples = Buffer | np.ndarray[Any, Any]
 
 #: Format of an array whose elements are of this type (see `struct`).
 _NATIVE = {"b": "S8", "h": "S16", "H": "U16", "i": "S32", "I": "U32", "f": "FLOAT", "d": "FLOAT64"}
@@ -36,13 +39,21 @@ def frame_bytes(format: str, channels: int) -> int:
     return width * channels
 
 
+def rate_code(rate: int) -> int:
+    """The code of a rate in Hz; a number below 256 is a code itself, also one that means nothing. Else ValueError."""
+    code = RATE_CODES.get(rate, rate)
+    if not 0 <= code < 256:
+        raise ValueError(f"no rate {rate} Hz: expected one of {', '.join(map(str, RATE_CODES))}")
+    return code
+
+
 def numbered(frames: int, frame_bytes: int = 4, first: int = 1) -> bytes:
     """Frames that count from `first`, little-endian: each can be recognised where it arrives."""
     return numbered_frames(first, frames, frame_bytes)
 
 
 def as_bytes(
-    data: Buffer, format: str | None, channels: int | None, offered: Collection[str]
+    data: Samples, format: str | None, channels: int | None, offered: Collection[str]
 ) -> tuple[bytes, str, int]:
     """Bytes, format and channels of what is to be played.
 
@@ -50,7 +61,7 @@ def as_bytes(
     (frames, channels); its type tells the format. Floating point (±1.0) becomes the format asked for, else FLOAT if that
     is among the offered ones, else S16.
     """
-    view = memoryview(data)
+    view = memoryview(cast(Buffer, data))
     kind = view.format.lstrip("<=@") if view.format else "B"
     if kind in ("B", "c") and view.ndim == 1:
         return view.tobytes(), format or "S16", channels or 2
@@ -72,7 +83,7 @@ def as_bytes(
     return (view.tobytes() if wanted == native else _from_float(data, wanted)), wanted, width
 
 
-def _from_float(data: Buffer, format: str) -> bytes:
+def _from_float(data: Samples, format: str) -> bytes:
     import numpy as np
 
     samples = np.asarray(data)

@@ -16,6 +16,7 @@ from vsnd_hybrid.guest.application import Application
 from vsnd_hybrid.guest.infos import ChmapInfo, GuestEvent, JackInfo, StreamInfo, name_of
 from vsnd_hybrid.guest.monitor import Monitor
 from vsnd_hybrid.guest.queue import Queue
+from vsnd_hybrid.guest.samples import rate_code
 from vsnd_hybrid.layout import Layout
 from vsnd_hybrid.wire import PcmFormat, Request, Status
 
@@ -171,11 +172,10 @@ class VirtualGuest(Application, Monitor):
         format: str | int = "S16",
         rate: int = 48000,
     ) -> int:
-        """SET_PARAMS; returns the status. `format` is a name, or any code; `rate` is in Hz, or any code below 64."""
+        """SET_PARAMS; returns the status. `format` is a name, or any code; `rate` is in Hz, or any code below 256."""
         code = format if isinstance(format, int) else PcmFormat[format]
-        rate_code = wire.RATE_CODES.get(rate, rate)
         request = wire.PcmSetParams(
-            Request.PCM_SET_PARAMS, stream, buffer_bytes, period_bytes, features, channels, code, rate_code
+            Request.PCM_SET_PARAMS, stream, buffer_bytes, period_bytes, features, channels, code, rate_code(rate)
         )
         return _status(self.driver.request(request.pack(), 4)[0])
 

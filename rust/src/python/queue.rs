@@ -8,62 +8,69 @@ use pyo3::prelude::*;
 
 use super::chain::DescriptorChain;
 use crate::vhost::Caller;
+use crate::vhost::events::{Event, EventQueue};
 use crate::vhost::ring::Ring;
 
 /// One split virtqueue of a server.
 #[pyclass(frozen, module = "vsnd_hybrid._core")]
-pub struct Virtqueue(pub Arc<Ring>);
+pub struct Virtqueue {
+    pub ring: Arc<Ring>,
+    pub events: Arc<EventQueue>,
+}
 
 #[pymethods]
 impl Virtqueue {
     #[getter]
     fn index(&self) -> usize {
-        self.0.index
+        self.ring.index
     }
 
     #[getter]
     fn size(&self) -> u16 {
-        self.0.size()
+        self.ring.size()
     }
 
     #[getter]
     fn running(&self) -> bool {
-        self.0.is_running()
+        self.ring.is_running()
     }
 
-    fn pop(&self) -> PyResult<Option<DescriptorChain>> {
+    fn pop(&self) -> Option<DescriptorChain> {
         let mut one = VecDeque::with_capacity(1);
-        self.0.pop(&mut one, 1, Caller::Worker)?;
-        Ok(one.pop_front().map(|c| DescriptorChain::new(self.0.clone(), c)))
+        if let Err(e) = self.ring.pop(&mut one, 1, Caller::Worker) {
+            // Once a ring's life: from now on it is broken.
+            self.events.offer(Event::Fault { queue: self.ring.index as i64, reason: e.to_string() });
+        }
+        one.pop_front().map(|c| DescriptorChain::new(self.ring.clone(), c))
     }
 
     fn notify(&self) -> bool {
-        self.0.notify()
+        self.ring.notify()
     }
 
     fn suppress_kicks(&self, on: bool) {
-        self.0.pulled(on);
+        self.ring.pulled(on);
         if !on {
-            self.0.nudge();
+            self.ring.nudge();
         }
     }
 
     #[getter]
     fn stats(&self) -> BTreeMap<&'static str, u64> {
-        let s = &self.0.stats;
+        let s = &self.ring.stats;
         [
             ("popped", s.popped.load(Relaxed)),
             ("completed", s.completed.load(Relaxed)),
             ("signals", s.signals.load(Relaxed)),
             ("kicks", s.kicks.load(Relaxed)),
             ("forced", s.forced.load(Relaxed)),
-            ("in_flight", u64::from(self.0.in_flight())),
+            ("in_flight", u64::from(self.ring.in_flight())),
         ]
         .into()
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.0.is_running() { "running" } else { "stopped" };
-        format!("<Virtqueue {} {state}, size {}>", self.0.index, self.0.size())
+        let state = if self.ring.is_running() { "running" } else { "stopped" };
+        format!("<Virtqueue {} {state}, size {}>", self.ring.index, self.ring.size())
     }
 }

@@ -84,7 +84,8 @@ impl Server {
 
     fn queue(&self, index: usize) -> PyResult<Virtqueue> {
         let ring = self.0.device().rings().get(index).cloned();
-        ring.map(Virtqueue).ok_or_else(|| {
+        let events = self.0.device().events.clone();
+        ring.map(|ring| Virtqueue { ring, events }).ok_or_else(|| {
             PyIndexError::new_err(format!("no queue {index}: there are {}", self.0.device().rings().len()))
         })
     }

@@ -164,3 +164,74 @@ impl Chain {
         Done { head: self.head, generation: self.generation, len: len as u32, payload: payload as u32 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vm_memory::{Bytes, GuestAddress};
+
+    use super::*;
+
+    const SIZE: usize = 4096;
+
+    fn memory() -> Mem {
+        let mem = Mem::from_ranges(&[(GuestAddress(0), SIZE / 2), (GuestAddress(SIZE as u64 / 2), SIZE / 2)]).unwrap();
+        let bytes: Vec<u8> = (0..SIZE).map(|i| (i * 7 + i / 256) as u8).collect();
+        mem.write_slice(&bytes, GuestAddress(0)).unwrap();
+        mem
+    }
+
+    /// Pieces that lie in memory, and the bytes that they stand for.
+    fn pieces() -> impl Strategy<Value = (Segments, Vec<usize>)> {
+        prop::collection::vec((0..SIZE as u64, 0..200u32), 0..30).prop_map(|list| {
+            let (mut segments, mut places) = (Segments::default(), Vec::new());
+            for (addr, len) in list {
+                let len = len.min(SIZE as u32 - addr as u32);
+                segments.push(addr, len);
+                places.extend(addr as usize..addr as usize + len as usize);
+            }
+            (segments, places)
+        })
+    }
+
+    proptest! {
+        /// Any part of a chain reads as the same part of its pieces, put behind each other.
+        #[test]
+        fn a_part_reads_as_of_the_whole((segments, places) in pieces(), offset in 0..3000usize, n in 0..3000usize) {
+            let mem = memory();
+            let mut got = vec![0; n];
+            let read = segments.read(&mem, offset, &mut got);
+            prop_assert_eq!(segments.len(), places.len());
+            if n > 0 && offset + n > places.len() {
+                prop_assert_eq!(read, Err(BadAddress));
+            } else {
+                prop_assert_eq!(read, Ok(()));
+                let want: Vec<u8> = places.iter().skip(offset).take(n).map(|&i| (i * 7 + i / 256) as u8).collect();
+                prop_assert_eq!(got, want);
+            }
+        }
+
+        /// What is written is written there and nowhere else.
+        #[test]
+        fn a_write_touches_its_part_only((segments, places) in pieces(), offset in 0..3000usize, byte: u8) {
+            let mem = memory();
+            let n = places.len().saturating_sub(offset).min(500);
+            prop_assert_eq!(segments.fill(&mem, offset, n, byte), Ok(()));
+            let mut after = vec![0; SIZE];
+            mem.read_slice(&mut after, GuestAddress(0)).unwrap();
+            for (i, b) in after.iter().enumerate() {
+                let written = places.iter().skip(offset).take(n).any(|&p| p == i);
+                prop_assert_eq!(*b, if written { byte } else { (i * 7 + i / 256) as u8 });
+            }
+        }
+
+        /// Addresses outside of memory, also such that wrap, are an error and no crash.
+        #[test]
+        fn addresses_outside_are_refused(addr in SIZE as u64.., len in 1u32.., offset in 0..10usize) {
+            let mut segments = Segments::default();
+            segments.push(addr, len);
+            let n = (segments.len() - offset.min(segments.len())).clamp(1, 64);
+            prop_assert_eq!(segments.read(&memory(), offset, &mut vec![0; n]), Err(BadAddress));
+        }
+    }
+}

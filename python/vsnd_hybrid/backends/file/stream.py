@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from vsnd_hybrid._core import ClockPort, PcmPort
 from vsnd_hybrid.backends.base import BackendError, EngineEvent, EngineStream, EventSink, PcmParams
@@ -60,7 +60,7 @@ class PlaybackStream(EngineStream):
         while True:
             self._path = self._directory / name.format(number)
             try:
-                file: BinaryIO = self._path.open("x+b")
+                file = cast(BinaryIO, self._path.open("x+b", buffering=0))
                 break
             except FileExistsError:
                 number += 1
@@ -69,12 +69,13 @@ class PlaybackStream(EngineStream):
         log.info("stream %d: writing %s", self._stream_id, self._path)
         try:
             return media.create(file, self._kind, self._params.format, self._params.rate, self._params.channels)
-        except OSError as error:
-            file.close()
-            raise BackendError(f"cannot write {self._path}: {error.strerror}") from error
-        except BackendError:
-            file.close()
-            os.unlink(self._path)
+        except (OSError, BackendError) as error:
+            with contextlib.suppress(OSError):  # what could not be written is tried again by close
+                file.close()
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            if isinstance(error, OSError):
+                raise BackendError(f"cannot write {self._path}: {error.strerror}") from error
             raise
 
     def _run(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -39,7 +40,10 @@ class WavError(Exception):
 
 
 class WavWriter:
-    """Writes one file. The header is right after `sync`; before, only its two length fields are behind."""
+    """Writes one file. The header is right after `sync`; before, only its length fields are behind.
+
+    The file is better not buffered: what a full disk did not take would be in the way of the last header.
+    """
 
     def __init__(self, file: BinaryIO, fmt: WavFormat) -> None:
         self._file, self._fmt = file, fmt
@@ -54,16 +58,16 @@ class WavWriter:
         return left - left % self._fmt.frame_bytes
 
     def write(self, data: bytes) -> None:
-        """Append samples. Raises OSError."""
-        self._file.write(data)
-        self._bytes += len(data)
+        """Append samples. Raises OSError; what was written before is in the file."""
+        for done in _pieces(self._file, data):
+            self._bytes += done
 
     def sync(self) -> None:
         """Write the lengths of now, and everything else, through to the file. Raises OSError."""
         if self._synced == self._bytes:
             return
         self._file.seek(0)
-        self._file.write(self._header())
+        sum(_pieces(self._file, self._header()))
         self._file.seek(0, io.SEEK_END)
         self._file.flush()
         self._synced = self._bytes
@@ -79,15 +83,16 @@ class WavWriter:
 
     def _header(self) -> bytes:
         fmt = self._fmt
+        size = self._bytes - self._bytes % fmt.frame_bytes
         tag = FLOAT if fmt.floats else PCM
         body = struct.pack(
             "<HHIIHH", tag, fmt.channels, fmt.rate, fmt.rate * fmt.frame_bytes, fmt.frame_bytes, fmt.bits
         )
         chunks = b"fmt " + struct.pack("<I", len(body)) + body
         if fmt.floats:
-            chunks += b"fact" + struct.pack("<II", 4, self._bytes // fmt.frame_bytes)
-        chunks += b"data" + struct.pack("<I", self._bytes)
-        riff = 4 + len(chunks) + self._bytes + self._bytes % 2
+            chunks += b"fact" + struct.pack("<II", 4, size // fmt.frame_bytes)
+        chunks += b"data" + struct.pack("<I", size)
+        riff = 4 + len(chunks) + size + size % 2
         return b"RIFF" + struct.pack("<I", riff) + b"WAVE" + chunks
 
 
@@ -133,6 +138,15 @@ class WavReader:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _pieces(file: BinaryIO, data: bytes) -> Iterator[int]:
+    """Write all of `data` to a file that is not buffered; yields how much of it each call took."""
+    rest = memoryview(data)
+    while rest:
+        done = file.write(rest)
+        rest = rest[done:]
+        yield done
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:

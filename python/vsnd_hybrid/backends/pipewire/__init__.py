@@ -69,6 +69,7 @@ class PipeWireBackend(Backend):
             "node.description": params.name,
             "media.name": params.name,
             "media.role": "Music",
+            "application.name": "vsnd-hybrid",
             "target.object": params.target or options["target"],
         } | quantum(params, latency)
         supervisor = self._supervisor

@@ -110,10 +110,10 @@ class GuestStream:
             self._played = self.params.direction is Direction.OUTPUT
 
     def drain(self, done: Callable[[], None]) -> bool:
-        """Have the node play what it holds. False if there is nothing to wait for (then `done` is the caller's)."""
-        if not (self.node and self._played) or self.node.state < State.PAUSED:
+        """Have the node play what it holds; then nobody moves audio until `start`. False if there is nothing to wait for (then `done` is the caller's)."""
+        if not (self.node and self._played) or self._clock or self.node.state < State.PAUSED:
             return False
-        self._played = False
+        self._played = self.active = False
         self._drained = done
         self.node.bind(False)
         self.node.activate(True)
@@ -123,7 +123,8 @@ class GuestStream:
     def finish_drain(self) -> Callable[[], None] | None:
         """The node has played everything, or nobody waits for it any more. Gives back what is to be called."""
         done, self._drained = self._drained, None
-        if done and self.node and not self.active:
+        if done and self.node:
+            # Only this ends PipeWire's drain before its time: it would ask for no audio after a start.
             self.node.activate(False)
         return done
 

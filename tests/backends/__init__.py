@@ -1,0 +1,1 @@
+"""Engines, each under the real device and a virtual guest."""

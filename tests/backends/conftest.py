@@ -1,0 +1,36 @@
+"""A guest whose sound device uses the backend that a test made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from vsnd_hybrid.backends.base import Backend, Direction
+from vsnd_hybrid.device import DeviceConfig, SoundDevice, StreamConfig
+from vsnd_hybrid.guest import VirtualGuest
+from vsnd_hybrid.vhost import running
+
+GuestFactory = Callable[..., VirtualGuest]
+
+OUTPUT, INPUT = Direction.OUTPUT, Direction.INPUT
+
+
+@pytest.fixture
+def guest_on(run_dir: Path) -> Iterator[GuestFactory]:
+    """``guest_on(backend)``: a guest with one output and one input on it; ``directions=`` and ``target=`` for others."""
+    with ExitStack() as stack:
+
+        def start(
+            backend: Backend, directions: tuple[Direction, ...] = (OUTPUT, INPUT), target: str = ""
+        ) -> VirtualGuest:
+            streams = tuple(
+                StreamConfig(direction=d, backend=backend, target=target, name=f"vsnd-{d.name.lower()}")
+                for d in directions
+            )
+            device = SoundDevice(DeviceConfig(streams=streams))
+            stack.enter_context(running(device, run_dir / "snd.sock"))
+            return stack.enter_context(VirtualGuest(run_dir / "snd.sock"))
+
+        yield start
