@@ -113,7 +113,9 @@ class EngineStream(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """START: begin to move audio. Does not wait for the engine's first callback."""
+        """START: begin to move audio. Does not wait for the engine's first callback. It may come while a `drain` goes on,
+        and ends it; its `done` may then be called late or never.
+        """
 
     @abstractmethod
     def stop(self) -> None:
