@@ -5,10 +5,12 @@ pub mod chain;
 pub mod connection;
 pub mod device;
 pub mod events;
+mod lobby;
 pub mod memory;
 mod messages;
 pub mod ring;
 pub mod server;
+mod socket;
 pub mod worker;
 
 /// Guest memory without a dirty log.
