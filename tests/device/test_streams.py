@@ -22,7 +22,7 @@ def signal(frames: int, first: int = 1) -> bytes:
 
 def heard(backend: TapBackend, stream: int) -> bytes:
     """What a stream played, without the silence around it."""
-    return bytes(backend.by_id[stream].heard).strip(b"\0")
+    return backend.by_id[stream].tape().strip(b"\0")
 
 
 def frames_of(tape: bytes) -> bytes:
@@ -125,7 +125,7 @@ def test_an_application_that_starves_its_stream_is_told_and_loses_nothing(serve:
     serve(backend)
     report = connect().play(0, signal(9600), features=XRUNS, starve=(4800 * FRAME, 0.2))
     assert report["xruns"] >= 1
-    assert frames_of(bytes(backend.by_id[0].heard)) == signal(9600)
+    assert frames_of(backend.by_id[0].tape()) == signal(9600)
 
 
 def test_a_silent_daemon_gives_messages_back_as_fast_as_the_guest_can(serve: Serve, connect: Connect) -> None:
