@@ -26,6 +26,8 @@ GRACE_S: Final = 0.25
 DRAIN_S: Final = 0.4
 #: How long a server may take to tell what there is.
 ANSWER_S: Final = 2.0
+#: A link is made in two steps, each of which the server asks our own process to do its part of.
+ROUND_TRIPS: Final = 2
 BACKOFF_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 
 _Message = Callable[[], None]
@@ -72,6 +74,12 @@ class Supervisor:
         self._streams = tuple(other for other in self._streams if other is not stream)
         self._deadlines.pop(stream, None)
         stream.close()
+
+    def started(self, stream: GuestStream) -> None:
+        """START was told: see that somebody moves the stream's audio."""
+        if stream.node:
+            self._settle(stream, stream.node)
+        self.expect(stream, GRACE_S)
 
     def expect(self, stream: GuestStream, within_s: float) -> None:
         """Look at the stream again if nothing happens to it before."""
@@ -121,12 +129,16 @@ class Supervisor:
                     calls.append(stream.finish_drain())
                 elif stream.node and stream.node.state is State.ERROR:
                     self._fail(stream, "PipeWire put the stream into its error state")
-                elif stream.feed is Feed.NODE and stream.node and stream.node.state is not State.STREAMING:
+                elif stream.node and stream.active and not self._runs(stream, stream.node):
                     log.warning("%s: PipeWire does not run it (no device?), silence meanwhile", stream.params.name)
                     stream.to_clock()
         for call in calls:
             if call:
                 call()
+
+    @staticmethod
+    def _runs(stream: GuestStream, node: Node) -> bool:
+        return stream.feed is Feed.CLOCK or (stream.feed is Feed.NODE and node.state is State.STREAMING)
 
     def _state_changed(self, stream: GuestStream, node: Node, state: State, error: str) -> None:
         with self.lock:
@@ -135,13 +147,33 @@ class Supervisor:
             if error:
                 log.warning("%s: PipeWire: %s", stream.params.name, error)
             if state is State.STREAMING:
-                self._deadlines.pop(stream, None) if not stream.draining else None
-                if stream.feed is Feed.CLOCK:
-                    log.info("%s: on PipeWire again", stream.params.name)
-                    stream.to_node()
-                    stream.tell_recovered()
+                self._settle(stream, node)
             elif stream.active or state is State.ERROR:
                 self._deadlines.setdefault(stream, time.monotonic() + GRACE_S)
+
+    def _settle(self, stream: GuestStream, node: Node, round_trips: int = ROUND_TRIPS) -> None:
+        """Hand the port to the node when the server has made all links of it.
+
+        A node runs as soon as its first link does, so that the other channels would miss the beginning.
+        """
+
+        def answered() -> None:
+            self._messages.put(lambda: self._settled(stream, node, round_trips - 1))
+
+        self.session.sync(answered)
+
+    def _settled(self, stream: GuestStream, node: Node, round_trips: int) -> None:
+        with self.lock:
+            if stream.node is not node or not stream.active or node.state is not State.STREAMING:
+                return  # when it streams it will be tried again
+            if round_trips:
+                self._settle(stream, node, round_trips)
+                return
+            self._deadlines.pop(stream, None)
+            if stream.feed is Feed.CLOCK:
+                log.info("%s: on PipeWire again", stream.params.name)
+            stream.to_node()
+            stream.tell_recovered()
 
     def _drained(self, stream: GuestStream, node: Node) -> None:
         with self.lock:
