@@ -144,13 +144,21 @@ impl QueueHandler for Router {
         queue == self.queues.playback || queue == self.queues.capture
     }
 
-    fn started(&self, ring: &Arc<Ring>, fresh: bool, resumed: bool) {
+    fn kept(&self, ring: &Arc<Ring>) -> Vec<u16> {
+        self.of_ring(ring).flat_map(|s| s.kept()).collect()
+    }
+
+    fn forget_kept(&self, ring: &Arc<Ring>) {
+        self.of_ring(ring).for_each(|s| s.forget());
+    }
+
+    fn started(&self, ring: &Arc<Ring>, fresh: bool) {
         if ring.index == self.queues.control && fresh {
             // A driver that starts from zero knows no streams.
             self.reset();
         }
         for s in self.of_ring(ring) {
-            s.attach(ring, resumed);
+            s.attach(ring);
         }
     }
 
@@ -161,11 +169,8 @@ impl QueueHandler for Router {
     fn stopping(&self, ring: &Arc<Ring>) {
         // Nothing can be popped any more, but something may wait to be handed on.
         self.drain(ring);
-        let (mut held, mut heads) = (Vec::new(), Vec::new());
-        self.of_ring(ring).for_each(|s| s.held(&mut held));
-        let (base, end) = ring.rewind_to(&held);
-        self.of_ring(ring).for_each(|s| s.recall(base, end.wrapping_sub(base), &mut heads));
-        ring.take_back(base, &heads);
+        self.of_ring(ring).for_each(|s| s.pause());
+        ring.keep(&self.kept(ring));
     }
 
     fn memory_replaced(&self) {

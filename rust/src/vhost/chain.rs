@@ -108,8 +108,6 @@ impl Segments {
 pub struct Chain {
     /// Descriptor index to give back.
     pub head: u16,
-    /// Where in the available ring it was.
-    pub at: u16,
     /// The ring's generation that it belongs to.
     pub generation: u32,
     /// Device-readable part.
@@ -123,7 +121,7 @@ pub struct Chain {
 impl Chain {
     /// Walk a chain. `DescriptorChain` ends silently on any fault, hence the check of NEXT.
     /// None: it has too many pieces for a caller that must not allocate.
-    pub fn walk(chain: DescriptorChain<&Mem>, at: u16, generation: u32, who: Caller) -> Option<Self> {
+    pub fn walk(chain: DescriptorChain<&Mem>, generation: u32, who: Caller) -> Option<Self> {
         let head = chain.head_index();
         let (mut readable, mut writable) = (Segments::default(), Segments::default());
         let (mut open, mut malformed) = (true, false);
@@ -141,7 +139,7 @@ impl Chain {
             }
             part.push(d.addr().0, d.len());
         }
-        Some(Chain { head, at, generation, readable, writable, malformed: malformed | open })
+        Some(Chain { head, generation, readable, writable, malformed: malformed | open })
     }
 }
 

@@ -23,11 +23,15 @@ const STOP_WAIT: Duration = Duration::from_secs(1);
 pub trait QueueHandler: Send + Sync {
     /// Does it pop this queue's chains? The others are told to the loop outside.
     fn owns(&self, queue: usize) -> bool;
-    /// Any ring has opened. `fresh`: a new driver's. `resumed`: it goes on where it was stopped.
-    fn started(&self, ring: &Arc<Ring>, fresh: bool, resumed: bool);
+    /// Heads of chains that are kept since an owned ring stopped.
+    fn kept(&self, ring: &Arc<Ring>) -> Vec<u16>;
+    /// Forget them: the ring starts, and its driver knows nothing of them.
+    fn forget_kept(&self, ring: &Arc<Ring>);
+    /// Any ring has opened. `fresh`: a new driver's. What was not forgotten goes on.
+    fn started(&self, ring: &Arc<Ring>, fresh: bool);
     /// An owned ring may have chains.
     fn available(&self, ring: &Arc<Ring>);
-    /// An owned ring was closed: give back, or take back, every chain of it.
+    /// An owned ring was closed: give every chain of it back, or keep it (`Ring::keep`).
     fn stopping(&self, ring: &Arc<Ring>);
     /// The memory map was replaced: return when nobody uses the old one.
     fn memory_replaced(&self);
@@ -156,16 +160,25 @@ impl Device {
 
     /// Start a ring that is configured. Ok if it runs already.
     pub(super) fn start(&self, ring: &Arc<Ring>, kick: &File, base_said: Option<u16>) -> Result<()> {
+        if ring.size() > 0 {
+            return Ok(());
+        }
         let stopped_at = ring.base();
         if let Some(base) = base_said {
             ring.set_base(base);
         }
         let fresh = base_said == Some(0);
-        if !ring.open(self.device_owned.contains(&ring.index))? {
+        let mut kept = self.handler.as_ref().map_or(Vec::new(), |h| h.kept(ring));
+        let resumed = ring.base() == stopped_at && ring.still_has(&kept);
+        if let (Some(h), false) = (&self.handler, resumed) {
+            h.forget_kept(ring);
+            kept.clear();
+        }
+        if !ring.open(self.device_owned.contains(&ring.index), &kept)? {
             return Ok(());
         }
         if let Some(h) = &self.handler {
-            h.started(ring, fresh, !fresh && ring.base() == stopped_at);
+            h.started(ring, fresh);
         }
         self.events.push(Event::Started { queue: ring.index, base: ring.base(), fresh });
         self.watch(ring, kick)?;

@@ -56,16 +56,16 @@ struct Item {
 struct State {
     mode: Mode,
     running: bool,
-    /// The ring is open. Closed before what is not consumed is counted, so that it stays so.
+    /// The ring is open. While it is not, `items` are kept for the same driver.
     open: bool,
+    /// So many of the kept items were flushed meanwhile, and cannot be given back before the ring is open.
+    flushed: usize,
     /// Audio completed in one wake-up is at most this: the guest's buffer less a period.
     burst: usize,
     ring: Option<Arc<Ring>>,
     items: VecDeque<Item>,
     queued: usize,
     done: Vec<Done>,
-    /// Position of a message that was half consumed when its ring stopped, and how far.
-    carry: Option<(u16, usize)>,
     shortage: Shortage,
     /// Threads in `wait`.
     waiters: u32,
@@ -130,12 +130,12 @@ impl Stream {
             mode: Mode::Reject(S_IO_ERR),
             running: false,
             open: false,
+            flushed: 0,
             burst: usize::MAX,
             ring: None,
             items: VecDeque::new(),
             queued: 0,
             done: Vec::new(),
-            carry: None,
             shortage: Shortage::default(),
             waiters: 0,
         };
@@ -300,7 +300,6 @@ impl Stream {
         let before = self.stats.messages.load(Relaxed);
         {
             let mut s = lock(&self.state);
-            s.carry = None;
             self.give_back(&mut s, status, usize::MAX);
             s.mode = Mode::Reject(status);
         }

@@ -182,8 +182,14 @@ impl Ring {
         }
     }
 
-    /// The ring may be popped from now on. Ok(false) if it already was open.
-    pub(super) fn open(&self, at_used: bool) -> Result<bool> {
+    /// Chains of an earlier generation are stale.
+    pub fn generation(&self) -> u32 {
+        lock(&self.book).generation
+    }
+
+    /// The ring may be popped from now on. Ok(false) if it already was open. `kept`: heads that are in our hands since it
+    /// stopped, and come next.
+    pub(super) fn open(&self, at_used: bool, kept: &[u16]) -> Result<bool> {
         let mut scratch = lock(&self.route);
         let mut b = lock(&self.book);
         if b.open {
@@ -198,13 +204,16 @@ impl Ring {
         }
         let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
         queue.set_next_used(used);
-        queue.set_next_avail(if at_used { used } else { self.base() });
+        queue.set_next_avail(if at_used { used } else { self.base().wrapping_add(kept.len() as u16) });
         b.live = vec![false; queue.size() as usize];
+        for &head in kept {
+            b.live[usize::from(head)] = true;
+        }
         b.queue = queue;
         scratch.batch.clear();
         scratch.batch.reserve(BATCH);
         scratch.done.reserve(BATCH);
-        (b.broken, b.open, b.inflight) = (false, true, 0);
+        (b.broken, b.open, b.inflight) = (false, true, kept.len() as u32);
         let _ = self.arm(&mut b);
         Ok(true)
     }
@@ -270,7 +279,7 @@ impl Ring {
             if b.pullers == 0 {
                 b.queue.disable_notification(&*mem)?;
             }
-            let (size, generation, mut at) = (b.queue.size(), b.generation, b.queue.next_avail());
+            let (size, generation) = (b.queue.size(), b.generation);
             let room = IN_FLIGHT.saturating_sub(b.inflight as usize);
             let end = end.min(before + room);
             let mut it = b.queue.iter(&*mem)?;
@@ -281,7 +290,7 @@ impl Ring {
                 if head >= size || b.live[head as usize] {
                     return Err(QueueError::InvalidDescriptorIndex);
                 }
-                let Some(c) = Chain::walk(chain, at, generation, who) else {
+                let Some(c) = Chain::walk(chain, generation, who) else {
                     // Too long to take without allocating: the worker's.
                     it.go_to_previous_position();
                     self.nudge();
@@ -289,7 +298,6 @@ impl Ring {
                 };
                 b.live[head as usize] = true;
                 out.push_back(c);
-                at = at.wrapping_add(1);
             }
             if out.len() >= end || !self.arm(b)? {
                 return Ok(());
