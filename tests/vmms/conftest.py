@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import DaemonFactory
 from tests.daemon import Daemon
-from tests.guests.audio import Heard, locate, numbered, wav, wav_samples
+from tests.guests.audio import FRAME_BYTES, Heard, locate, numbered, wav, wav_samples
 from tests.processes import await_until
 
 #: What is spoken into the microphone.
@@ -42,6 +42,15 @@ class Host:
         """As `takes`; there is one."""
         (take,) = self.takes(stream)
         return take
+
+    def await_heard(self, frames: int) -> None:
+        """Wait until so many frames of the only take have been heard."""
+
+        def heard() -> bool:
+            paths = list(self._directory.glob("out-*-take-*.wav"))
+            return bool(paths) and paths[0].stat().st_size > frames * FRAME_BYTES
+
+        await_until(heard, 10, f"{frames} frames of a take")
 
     def guest_maps(self) -> int:
         """How many regions of guests' memory are mapped."""
