@@ -13,15 +13,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from vsnd_hybrid.backends.base import BackendError, EngineDevice, EngineEvent, EngineUnavailable
+from vsnd_hybrid.backends.base import BackendError, EngineDevice, EngineEvent, EngineUnavailable, PcmParams
 from vsnd_hybrid.backends.pipewire.node import Node, State
 from vsnd_hybrid.backends.pipewire.session import Session
 from vsnd_hybrid.backends.pipewire.stream import Feed, GuestStream
 
 log = logging.getLogger(__name__)
 
-#: How long a stream may be started without being scheduled before the clock takes over. A new link takes 5-20 ms.
-GRACE_S: Final = 0.25
 #: How long a drain may take. The device answers within 900 ms.
 DRAIN_S: Final = 0.4
 #: How long a server may take to tell what there is.
@@ -29,6 +27,17 @@ ANSWER_S: Final = 2.0
 #: A link is made in two steps, each of which the server asks our own process to do its part of.
 ROUND_TRIPS: Final = 2
 BACKOFF_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
+
+
+def grace_s(params: PcmParams) -> float:
+    """How long a stream may move nothing before the clock takes over. A new link takes 5 to 20 ms.
+
+    Linux 6.6 and later give up (EIO) when nothing was consumed for 1.1 buffers, or 100 ms if that is more; the clock's
+    first period needs one itself.
+    """
+    patience = max(0.1, 1.1 * params.buffer_frames / params.rate)
+    return max(0.05, patience - params.period_frames / params.rate - 0.02)
+
 
 _Message = Callable[[], None]
 
@@ -79,7 +88,7 @@ class Supervisor:
         """START was told: see that somebody moves the stream's audio."""
         if stream.node:
             self._settle(stream, stream.node)
-        self.expect(stream, GRACE_S)
+        self.expect(stream, grace_s(stream.params))
 
     def expect(self, stream: GuestStream, within_s: float) -> None:
         """Look at the stream again if nothing happens to it before."""
@@ -129,16 +138,14 @@ class Supervisor:
                     calls.append(stream.finish_drain())
                 elif stream.node and stream.node.state is State.ERROR:
                     self._fail(stream, "PipeWire put the stream into its error state")
-                elif stream.node and stream.active and not self._runs(stream, stream.node):
+                elif stream.active and stream.node and stream.node.state is State.STREAMING:
+                    stream.to_node()  # links are not all made by now: better a channel late than the guest without sound
+                elif stream.active and stream.feed is not Feed.CLOCK:
                     log.warning("%s: PipeWire does not run it (no device?), silence meanwhile", stream.params.name)
                     stream.to_clock()
         for call in calls:
             if call:
                 call()
-
-    @staticmethod
-    def _runs(stream: GuestStream, node: Node) -> bool:
-        return stream.feed is Feed.CLOCK or (stream.feed is Feed.NODE and node.state is State.STREAMING)
 
     def _state_changed(self, stream: GuestStream, node: Node, state: State, error: str) -> None:
         with self.lock:
@@ -149,7 +156,7 @@ class Supervisor:
             if state is State.STREAMING:
                 self._settle(stream, node)
             elif stream.active or state is State.ERROR:
-                self._deadlines.setdefault(stream, time.monotonic() + GRACE_S)
+                self._deadlines.setdefault(stream, time.monotonic() + grace_s(stream.params))
 
     def _settle(self, stream: GuestStream, node: Node, round_trips: int = ROUND_TRIPS) -> None:
         """Hand the port to the node when the server has made all links of it.
