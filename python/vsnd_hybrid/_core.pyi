@@ -80,6 +80,22 @@ class Event:
         def forced(self) -> int: ...
 
     @final
+    class StateWanted(Event):
+        """Every ring is stopped, and the front end saves the device: give its state to `Server.answer_state`, soon."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ()
+        def __new__(cls) -> Event.StateWanted: ...
+
+    @final
+    class StateGiven(Event):
+        """No ring runs yet, and this is the state to go on from: call `Server.answer_state`, with None to refuse, soon."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("state",)
+        def __new__(cls, state: bytes) -> Event.StateGiven: ...
+        @property
+        def state(self) -> bytes: ...
+
+    @final
     class Kicked(Event):
         """Chains may be waiting: call `Virtqueue.pop` until it returns None. Many kicks may be told as one."""
 
@@ -179,6 +195,19 @@ class Server:
 
     def set_config(self, config: Buffer) -> None:
         """Replace the configuration space."""
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether `keep_state` has a place."""
+
+    def keep_state(self, state: Buffer) -> bool:
+        """Keep the device's state where a later process finds it if this one dies (`Event.StateGiven`).
+
+        False if the front end offers no such place (INFLIGHT_SHMFD), or it is longer than 32 KiB.
+        """
+
+    def answer_state(self, state: Buffer | None) -> None:
+        """Answer `Event.StateWanted` with the state, or `Event.StateGiven` with anything; None refuses."""
 
     @property
     def memory(self) -> GuestMemory:
@@ -354,6 +383,13 @@ class PcmStream:
     def port(self) -> PcmPort:
         """The engine's side."""
 
+    @property
+    def position(self) -> tuple[int, int] | None:
+        """Where the stream goes on when its ring starts again: a place in the available ring, and the bytes of that message
+        which were consumed. None at the border of two messages. Known while the ring is stopped."""
+
+    @position.setter
+    def position(self, position: tuple[int, int] | None) -> None: ...
     @property
     def running(self) -> bool: ...
     @property

@@ -144,13 +144,13 @@ impl QueueHandler for Router {
         queue == self.queues.playback || queue == self.queues.capture
     }
 
-    fn started(&self, ring: &Arc<Ring>, fresh: bool, resumed: bool) {
+    fn started(&self, ring: &Arc<Ring>, fresh: bool) {
         if ring.index == self.queues.control && fresh {
             // A driver that starts from zero knows no streams.
             self.reset();
         }
         for s in self.of_ring(ring) {
-            s.attach(ring, resumed);
+            s.attach(ring, fresh);
         }
     }
 

@@ -96,6 +96,16 @@ impl PcmStream {
     }
 
     #[getter]
+    fn position(&self) -> Option<(u16, usize)> {
+        self.0.position()
+    }
+
+    #[setter]
+    fn set_position(&self, position: Option<(u16, usize)>) {
+        self.0.set_position(position);
+    }
+
+    #[getter]
     fn running(&self) -> bool {
         self.0.is_running()
     }

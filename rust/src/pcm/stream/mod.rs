@@ -239,6 +239,16 @@ impl Stream {
         self.set_pulling(false);
     }
 
+    /// The message that was half consumed when its ring stopped: its place in the available ring, and the bytes consumed.
+    pub fn position(&self) -> Option<(u16, usize)> {
+        lock(&self.state).carry
+    }
+
+    /// Go on in the middle of a message, when the ring starts: a device's state is restored.
+    pub fn set_position(&self, position: Option<(u16, usize)>) {
+        lock(&self.state).carry = position;
+    }
+
     /// Ask the guest not to kick, because somebody looks at the ring; or to kick again.
     fn set_pulling(&self, on: bool) {
         let mut feed = lock(&self.feed);

@@ -14,7 +14,7 @@ use crate::vhost::{Caller, lock};
 
 impl Stream {
     /// The ring started. Everything a callback will need is allocated here.
-    pub(in crate::pcm) fn attach(&self, ring: &Arc<Ring>, resumed: bool) {
+    pub(in crate::pcm) fn attach(&self, ring: &Arc<Ring>, fresh: bool) {
         let Some(router) = self.router.get().and_then(Weak::upgrade) else {
             return;
         };
@@ -29,7 +29,7 @@ impl Stream {
         s.open = true;
         s.items.reserve(depth);
         s.done.reserve(2 * depth);
-        if !resumed {
+        if fresh {
             s.carry = None;
         }
     }

@@ -17,6 +17,7 @@ use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
 use super::chain::{Chain, Done};
+use super::inflight::{Area, Log};
 use super::worker::Worker;
 use super::{Caller, Mem, MemHandle, lock};
 use crate::error::{Error, Result};
@@ -42,6 +43,23 @@ struct Book {
     live: Vec<bool>,
     queue: Queue,
     call: Option<File>,
+    /// Memory that outlives us, if the front end gave some.
+    log: Option<Log>,
+}
+
+impl Book {
+    /// Write a chain to the used ring, and tell the log.
+    fn give_back(&mut self, mem: &Mem, head: u16, len: u32) {
+        if let Some(log) = &self.log {
+            log.completing(head);
+        }
+        if self.queue.add_used(mem, head, len).is_err() {
+            self.broken = true;
+        }
+        if let Some(log) = &self.log {
+            log.completed(head, self.queue.next_used());
+        }
+    }
 }
 
 /// Counters; nobody takes a lock to read or to write them.
@@ -52,6 +70,17 @@ pub struct RingStats {
     pub signals: AtomicU64,
     pub kicks: AtomicU64,
     pub forced: AtomicU64,
+}
+
+/// Where a ring begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At its base, which is a new driver's.
+    Fresh,
+    /// At its base: it goes on.
+    AtBase,
+    /// Where the used ring is: the device never takes buffers without using them.
+    AtUsed,
 }
 
 /// What popping needs; allocated once, owned by whoever holds the route.
@@ -97,6 +126,7 @@ impl Ring {
             live: Vec::new(),
             queue,
             call: None,
+            log: None,
         };
         Ring {
             index,
@@ -183,7 +213,7 @@ impl Ring {
     }
 
     /// The ring may be popped from now on. Ok(false) if it already was open.
-    pub(super) fn open(&self, at_used: bool) -> Result<bool> {
+    pub(super) fn open(&self, start: Start, log: Option<&Arc<Area>>) -> Result<bool> {
         let mut scratch = lock(&self.route);
         let mut b = lock(&self.book);
         if b.open {
@@ -198,15 +228,46 @@ impl Ring {
         }
         let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
         queue.set_next_used(used);
-        queue.set_next_avail(if at_used { used } else { self.base() });
+        queue.set_next_avail(if start == Start::AtUsed { used } else { self.base() });
         b.live = vec![false; queue.size() as usize];
+        b.log = log.and_then(|area| area.log(self.index, queue.size()));
         b.queue = queue;
         scratch.batch.clear();
         scratch.batch.reserve(BATCH);
         scratch.done.reserve(BATCH);
         (b.broken, b.open, b.inflight) = (false, true, 0);
+        self.go_on(&mut b, &mem, start, used);
         let _ = self.arm(&mut b);
         Ok(true)
+    }
+
+    /// With a log: what was in flight when an earlier life of this device ended. The chains that were taken last are taken
+    /// again; those that others have overtaken since are given back unused.
+    fn go_on(&self, b: &mut Book, mem: &Mem, start: Start, used: u16) {
+        let Some(log) = &b.log else { return };
+        if start == Start::Fresh && used == 0 {
+            log.clear();
+            return;
+        }
+        let mut left = log.recover(used);
+        // Every available entry up to here was taken: it is used, or in flight.
+        let mut base = used.wrapping_add(left.len() as u16);
+        let (ring, size) = (b.queue.avail_ring(), b.queue.size());
+        while !left.is_empty() {
+            let at = ring + 4 + 2 * u64::from(base.wrapping_sub(1) % size);
+            let head = mem.load::<u16>(GuestAddress(at), SeqCst).map(u16::from_le);
+            let Some(i) = left.iter().position(|&h| head.as_ref().is_ok_and(|&head| head == h)) else { break };
+            log.forget(left.remove(i));
+            base = base.wrapping_sub(1);
+        }
+        b.queue.set_next_avail(base);
+        self.set_base(base);
+        for &head in &left {
+            b.give_back(mem, head, 0);
+        }
+        if !left.is_empty() {
+            self.signal(b, mem);
+        }
     }
 
     /// How many chains a consumer must have room for.
@@ -288,6 +349,9 @@ impl Ring {
                     return Ok(());
                 };
                 b.live[head as usize] = true;
+                if let Some(log) = &b.log {
+                    log.popped(head);
+                }
                 out.push_back(c);
                 at = at.wrapping_add(1);
             }
@@ -317,9 +381,7 @@ impl Ring {
             if d.generation == b.generation && b.live.get_mut(d.head as usize).is_some_and(std::mem::take) {
                 b.inflight -= 1;
                 n += 1;
-                if b.queue.add_used(&*mem, d.head, d.len).is_err() {
-                    b.broken = true;
-                }
+                b.give_back(&mem, d.head, d.len);
             }
         }
         let signalled = notify && n > 0 && self.signal(&mut b, &mem);

@@ -36,6 +36,9 @@ impl Ring {
         for &h in heads {
             if b.live.get_mut(h as usize).is_some_and(std::mem::take) {
                 b.inflight -= 1;
+                if let Some(log) = &b.log {
+                    log.forget(h);
+                }
             }
         }
     }
@@ -55,7 +58,7 @@ impl Ring {
         let (forced, mem) = (b.inflight, self.memory());
         for head in 0..b.live.len() {
             if std::mem::take(&mut b.live[head]) && write {
-                let _ = b.queue.add_used(&*mem, head as u16, 0);
+                b.give_back(&mem, head as u16, 0);
             }
         }
         if forced > 0 && write {
