@@ -384,12 +384,14 @@ class PcmStream:
         """The engine's side."""
 
     @property
-    def position(self) -> tuple[int, int] | None:
-        """Where the stream goes on when its ring starts again: a place in the available ring, and the bytes of that message
-        which were consumed. None at the border of two messages. Known while the ring is stopped."""
+    def kept(self) -> tuple[list[int], int]:
+        """What was not consumed when the ring stopped: the heads of the messages, and the bytes of the first that were.
 
-    @position.setter
-    def position(self, position: tuple[int, int] | None) -> None: ...
+        Set in another process, before the ring starts, it is gone on with.
+        """
+
+    @kept.setter
+    def kept(self, kept: tuple[Sequence[int], int]) -> None: ...
     @property
     def running(self) -> bool: ...
     @property
@@ -549,9 +551,17 @@ class SoundDriver:
         need_reply: bool = False,
         kick_at_start: bool = True,
         events: bool = True,
+        handshake: bool = True,
+        rings_in: int | None = None,
+        buffers_in: int | None = None,
         connect_timeout: float = 5.0,
         request_timeout: float = 1.0,
-    ) -> SoundDriver: ...
+    ) -> SoundDriver:
+        """Without `handshake` nothing is sent of its own accord: the caller is the front end (`slots`, `DriverQueue.user_parts`,
+        `kick_fd`, `call_fd` tell what it needs) and gives the `features` that it agreed on. `rings_in`, `buffers_in`:
+        regions to allocate from.
+        """
+
     @property
     def offered(self) -> int:
         """Feature bits that the device offered."""
@@ -627,6 +637,13 @@ class SoundDriver:
     def regions(self) -> list[tuple[int, int]]:
         """(address, size) of each memory region, ascending."""
 
+    @property
+    def slots(self) -> list[tuple[int, int, int, int]]:
+        """(address, size, address in this process, memfd) of each memory region, ascending. The memfd stays ours."""
+
+    def place_buffers(self, region: int | None = None) -> None:
+        """Allocate buffers from this region from now on; None: the highest place."""
+
     def alloc(self, n: int, align: int = 16) -> int:
         """Take memory for a buffer; returns its guest-physical address."""
 
@@ -643,6 +660,9 @@ class SoundDriver:
 
     def reset(self, style: str = "qemu") -> None:
         """ValueError unless qemu, crosvm, libkrun or reset-device."""
+
+    def reboot(self, *, zero: bool = True) -> None:
+        """The guest's part of a reset: streams cut off, new rings; with `zero` in empty memory. The device is not told."""
 
     def remap(self) -> None: ...
     def add_region(self, region: int) -> None:
@@ -704,6 +724,24 @@ class DriverQueue:
     @property
     def parts(self) -> tuple[int, int, int]:
         """Addresses of descriptor table, available ring and used ring."""
+
+    @property
+    def user_parts(self) -> tuple[int, int, int]:
+        """The same as addresses in this process, for SET_VRING_ADDR."""
+
+    @property
+    def kick_fd(self) -> int:
+        """The eventfd; it stays ours."""
+
+    @property
+    def call_fd(self) -> int:
+        """The eventfd; it stays ours."""
+
+    def new_kick(self) -> None:
+        """Use a new kick eventfd; the device must be told."""
+
+    def new_call(self) -> None:
+        """Use a new call eventfd; the device must be told."""
 
     def push(self, pieces: Sequence[tuple[int, int, bool]], *, indirect: bool = True) -> int:
         """A chain of (address, length, writable); returns its head. Not published."""

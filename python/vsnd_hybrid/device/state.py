@@ -25,8 +25,8 @@ class StreamState:
     state: State
     #: As the driver said; None before SET_PARAMS.
     params: PcmSetParams | None
-    #: See `PcmStream.position`.
-    position: tuple[int, int] | None
+    #: See `PcmStream.kept`.
+    kept: tuple[Sequence[int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class DeviceState:
     def pack(self) -> bytes:
         """As bytes; the layout is our own."""
         streams = [
-            [stream.state.value, stream.params and stream.params.pack().hex(), stream.position]
+            [stream.state.value, stream.params and stream.params.pack().hex(), *stream.kept]
             for stream in self.streams
         ]
         return json.dumps({"version": VERSION, "streams": streams, "jacks": self.jacks}, separators=(",", ":")).encode()
@@ -55,20 +55,26 @@ class DeviceState:
                 raise ValueError(f"a device state of version {version}; this is version {VERSION}")
             streams = [
                 StreamState(
-                    State(state), PcmSetParams.unpack(bytes.fromhex(params)) if params else None, _pair(position)
+                    State(state),
+                    PcmSetParams.unpack(bytes.fromhex(params)) if params else None,
+                    (_numbers(heads), _number(consumed, 1 << 32)),
                 )
-                for state, params, position in content["streams"]
+                for state, params, heads, consumed in content["streams"]
             ]
-            jacks = [pair for jack in content["jacks"] if (pair := _pair(jack))]
+            jacks = [(_number(association), _number(sequence)) for association, sequence in content["jacks"]]
         except (TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
             raise ValueError(f"this is no device state: {error}") from error
         return cls(streams, jacks)
 
 
-def _pair(value: Any) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    first, second = value
-    if not (isinstance(first, int) and isinstance(second, int) and 0 <= first < 1 << 16 and 0 <= second < 1 << 32):
-        raise ValueError("this is no device state: a pair of numbers is out of range")
-    return first, second
+def _number(value: Any, end: int = 1 << 16) -> int:
+    if not isinstance(value, int) or not 0 <= value < end:
+        raise ValueError(f"this is no device state: {value!r:.20} is not a number below {end}")
+    return value
+
+
+def _numbers(values: Any) -> list[int]:
+    numbers = [_number(value) for value in values]
+    if len(set(numbers)) != len(numbers):
+        raise ValueError("this is no device state: a message occurs twice")
+    return numbers

@@ -83,7 +83,7 @@ class Stream:
 
     def save(self) -> StreamState:
         """What `restore` needs in another process."""
-        return StreamState(self.state, self._wanted, self._pcm.position)
+        return StreamState(self.state, self._wanted, self._pcm.kept)
 
     def restore(self, saved: StreamState) -> None:
         """Go on from what was saved; the engine follows when the ring starts. Raises ValueError if this stream cannot."""
@@ -101,7 +101,7 @@ class Stream:
         if saved.state is State.RUNNING:
             self._pcm.start()
             self._ring_stopped = True
-        self._pcm.position = saved.position
+        self._pcm.kept = saved.kept
         self.state = saved.state
 
     def ring_stopping(self) -> None:

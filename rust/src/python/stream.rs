@@ -96,13 +96,13 @@ impl PcmStream {
     }
 
     #[getter]
-    fn position(&self) -> Option<(u16, usize)> {
-        self.0.position()
+    fn kept(&self) -> (Vec<u16>, usize) {
+        self.0.kept_messages()
     }
 
     #[setter]
-    fn set_position(&self, position: Option<(u16, usize)>) {
-        self.0.set_position(position);
+    fn set_kept(&self, kept: (Vec<u16>, usize)) {
+        self.0.restore_kept(kept.0, kept.1);
     }
 
     #[getter]

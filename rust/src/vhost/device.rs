@@ -13,7 +13,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::events::{Event, EventQueue, MAX_BITS};
 use super::exchange::Exchange;
 use super::inflight::Area;
-use super::ring::{Ring, Start};
+use super::ring::{Kept, Ring, Start};
 use super::worker::Worker;
 use super::{Mem, MemHandle, lock};
 use crate::error::{Error, Result};
@@ -26,11 +26,15 @@ const STOP_WAIT: Duration = Duration::from_secs(1);
 pub trait QueueHandler: Send + Sync {
     /// Does it pop this queue's chains? The others are told to the loop outside.
     fn owns(&self, queue: usize) -> bool;
-    /// Any ring has opened. `fresh`: a new driver's.
+    /// Chains of an owned ring that are kept since it stopped.
+    fn kept(&self, ring: &Arc<Ring>) -> Kept;
+    /// Forget them: the ring starts, and its driver knows nothing of them.
+    fn forget_kept(&self, ring: &Arc<Ring>);
+    /// Any ring has opened. `fresh`: a new driver's. What was not forgotten goes on.
     fn started(&self, ring: &Arc<Ring>, fresh: bool);
     /// An owned ring may have chains.
     fn available(&self, ring: &Arc<Ring>);
-    /// An owned ring was closed: give back, or take back, every chain of it.
+    /// An owned ring was closed: give every chain of it back, or keep it (`Ring::keep`).
     fn stopping(&self, ring: &Arc<Ring>);
     /// The memory map was replaced: return when nobody uses the old one.
     fn memory_replaced(&self);
@@ -167,16 +171,28 @@ impl Device {
 
     /// Start a ring that is configured. Ok if it runs already.
     pub(super) fn start(&self, ring: &Arc<Ring>, kick: &File, base_said: Option<u16>) -> Result<()> {
+        if ring.size() > 0 {
+            return Ok(());
+        }
+        let stopped_at = ring.base();
         if let Some(base) = base_said {
             ring.set_base(base);
         }
         let fresh = base_said == Some(0);
+        let mut kept = self.handler.as_ref().map_or(Kept::default(), |h| h.kept(ring));
+        let resumed = !fresh
+            && (ring.base() == stopped_at || kept.held.is_empty())
+            && ring.still_has(kept.held.iter().chain(&kept.again));
+        if let (Some(h), false) = (&self.handler, resumed) {
+            h.forget_kept(ring);
+            kept = Kept::default();
+        }
         let start = match (self.device_owned.contains(&ring.index), fresh) {
             (true, false) => Start::AtUsed,
             (_, true) => Start::Fresh,
             _ => Start::AtBase,
         };
-        if !ring.open(start, lock(&self.inflight).as_ref())? {
+        if !ring.open(start, &kept, lock(&self.inflight).as_ref())? {
             return Ok(());
         }
         if let Some(h) = &self.handler {

@@ -43,8 +43,17 @@ struct Book {
     live: Vec<bool>,
     queue: Queue,
     call: Option<File>,
+    /// Heads that were popped in an earlier life of the device, to be popped again before what is available.
+    again: VecDeque<u16>,
     /// Memory that outlives us, if the front end gave some.
     log: Option<Log>,
+}
+
+fn note_popped(live: &mut [bool], log: Option<&Log>, head: u16) {
+    live[usize::from(head)] = true;
+    if let Some(log) = log {
+        log.popped(head);
+    }
 }
 
 impl Book {
@@ -81,6 +90,15 @@ pub(super) enum Start {
     AtBase,
     /// Where the used ring is: the device never takes buffers without using them.
     AtUsed,
+}
+
+/// What an owner of a stopped ring has of its chains when it starts again: they count as popped.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Heads of chains in its hands.
+    pub held: Vec<u16>,
+    /// Heads that an earlier process had, to be popped again first.
+    pub again: Vec<u16>,
 }
 
 /// What popping needs; allocated once, owned by whoever holds the route.
@@ -126,6 +144,7 @@ impl Ring {
             live: Vec::new(),
             queue,
             call: None,
+            again: VecDeque::new(),
             log: None,
         };
         Ring {
@@ -212,8 +231,13 @@ impl Ring {
         }
     }
 
+    /// Chains of an earlier generation are stale.
+    pub fn generation(&self) -> u32 {
+        lock(&self.book).generation
+    }
+
     /// The ring may be popped from now on. Ok(false) if it already was open.
-    pub(super) fn open(&self, start: Start, log: Option<&Arc<Area>>) -> Result<bool> {
+    pub(super) fn open(&self, start: Start, kept: &Kept, log: Option<&Arc<Area>>) -> Result<bool> {
         let mut scratch = lock(&self.route);
         let mut b = lock(&self.book);
         if b.open {
@@ -228,46 +252,37 @@ impl Ring {
         }
         let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
         queue.set_next_used(used);
-        queue.set_next_avail(if start == Start::AtUsed { used } else { self.base() });
+        let ours = kept.held.len() + kept.again.len();
+        queue.set_next_avail(if start == Start::AtUsed { used } else { self.base().wrapping_add(ours as u16) });
         b.live = vec![false; queue.size() as usize];
+        for &head in &kept.held {
+            b.live[usize::from(head)] = true;
+        }
+        b.again = kept.again.iter().copied().collect();
         b.log = log.and_then(|area| area.log(self.index, queue.size()));
         b.queue = queue;
         scratch.batch.clear();
         scratch.batch.reserve(BATCH);
         scratch.done.reserve(BATCH);
-        (b.broken, b.open, b.inflight) = (false, true, 0);
-        self.go_on(&mut b, &mem, start, used);
+        (b.broken, b.open, b.inflight) = (false, true, kept.held.len() as u32);
+        if ours == 0 {
+            self.recover(&mut b, start, used);
+        }
         let _ = self.arm(&mut b);
         Ok(true)
     }
 
-    /// With a log: what was in flight when an earlier life of this device ended. The chains that were taken last are taken
-    /// again; those that others have overtaken since are given back unused.
-    fn go_on(&self, b: &mut Book, mem: &Mem, start: Start, used: u16) {
+    /// With a log: what was in flight when an earlier life of this device ended is popped again, before anything else.
+    fn recover(&self, b: &mut Book, start: Start, used: u16) {
         let Some(log) = &b.log else { return };
         if start == Start::Fresh && used == 0 {
             log.clear();
             return;
         }
-        let mut left = log.recover(used);
-        // Every available entry up to here was taken: it is used, or in flight.
-        let mut base = used.wrapping_add(left.len() as u16);
-        let (ring, size) = (b.queue.avail_ring(), b.queue.size());
-        while !left.is_empty() {
-            let at = ring + 4 + 2 * u64::from(base.wrapping_sub(1) % size);
-            let head = mem.load::<u16>(GuestAddress(at), SeqCst).map(u16::from_le);
-            let Some(i) = left.iter().position(|&h| head.as_ref().is_ok_and(|&head| head == h)) else { break };
-            log.forget(left.remove(i));
-            base = base.wrapping_sub(1);
-        }
+        b.again = log.recover(used).into();
+        // Every available entry up to here was taken: it is used, or in flight. Some front ends count them all as taken.
+        let base = used.wrapping_add(b.again.len() as u16);
         b.queue.set_next_avail(base);
-        self.set_base(base);
-        for &head in &left {
-            b.give_back(mem, head, 0);
-        }
-        if !left.is_empty() {
-            self.signal(b, mem);
-        }
     }
 
     /// How many chains a consumer must have room for.
@@ -331,9 +346,24 @@ impl Ring {
             if b.pullers == 0 {
                 b.queue.disable_notification(&*mem)?;
             }
-            let (size, generation, mut at) = (b.queue.size(), b.generation, b.queue.next_avail());
+            let (size, generation) = (b.queue.size(), b.generation);
             let room = IN_FLIGHT.saturating_sub(b.inflight as usize);
             let end = end.min(before + room);
+            while out.len() < end && !b.again.is_empty() {
+                let head = b.again[0];
+                if head >= size || b.live[head as usize] {
+                    return Err(QueueError::InvalidDescriptorIndex);
+                }
+                if who == Caller::RealTime {
+                    // It may have any number of pieces: the worker's.
+                    self.nudge();
+                    return Ok(());
+                }
+                let c = Chain::walk_from(&mem, b.queue.desc_table(), size, head, generation);
+                b.again.pop_front();
+                note_popped(&mut b.live, b.log.as_ref(), head);
+                out.push_back(c);
+            }
             let mut it = b.queue.iter(&*mem)?;
             while out.len() < end {
                 let Some(chain) = it.next() else { break };
@@ -342,18 +372,14 @@ impl Ring {
                 if head >= size || b.live[head as usize] {
                     return Err(QueueError::InvalidDescriptorIndex);
                 }
-                let Some(c) = Chain::walk(chain, at, generation, who) else {
+                let Some(c) = Chain::walk(chain, generation, who) else {
                     // Too long to take without allocating: the worker's.
                     it.go_to_previous_position();
                     self.nudge();
                     return Ok(());
                 };
-                b.live[head as usize] = true;
-                if let Some(log) = &b.log {
-                    log.popped(head);
-                }
+                note_popped(&mut b.live, b.log.as_ref(), head);
                 out.push_back(c);
-                at = at.wrapping_add(1);
             }
             if out.len() >= end || !self.arm(b)? {
                 return Ok(());
