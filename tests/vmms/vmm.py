@@ -150,7 +150,9 @@ class Vmm(VirtualGuest):
         self.link.ring_fd(Message.SET_VRING_KICK, index, queue.kick_fd)
 
     def say_call(self, index: int) -> None:
-        self.link.ring_fd(Message.SET_VRING_CALL, index, self._call.fd if self._call else self.driver.queue(index).call_fd)
+        self.link.ring_fd(
+            Message.SET_VRING_CALL, index, self._call.fd if self._call else self.driver.queue(index).call_fd
+        )
 
     def config_bytes(self, *widths: int, flags: int = 0) -> Config:
         """Read the configuration space in accesses of these widths."""
