@@ -340,10 +340,17 @@ class PcmStream:
         """Answer messages with OK at once from now on: no engine, as fast as the guest can."""
 
     def start(self) -> None:
-        """Let the port consume (START). While it pulls the guest is asked not to kick."""
+        """Let the port consume (START). While it pulls the guest is asked not to kick.
+
+        An engine that takes no turns for more than some 120 ms (1.2 s for its first), and does not `wait` either, is stood in for
+        by the clock: playback passes unheard, capture is silence, both count as xruns. Its next turn ends that.
+        """
 
     def stop(self) -> None:
         """Consume nothing more (STOP); what is queued stays."""
+
+    def stand_in(self) -> None:
+        """The engine is known to be gone: the clock stands in for it at once, until the next turn that one takes."""
 
     def flush(self, *, ok: bool = True) -> int:
         """Look at the ring, then give every queued message back (RELEASE): with OK, or IO_ERR. Returns their number.
@@ -358,7 +365,7 @@ class PcmStream:
     def running(self) -> bool: ...
     @property
     def stats(self) -> dict[str, int]:
-        """bytes moved, messages completed, xruns, missing_bytes, busy (callbacks that found a lock taken), queued_bytes,
+        """bytes moved, messages completed, xruns, missing_bytes, stalls (of engines), busy (callbacks that found a lock taken), queued_bytes,
         latency_bytes (as last told to the guest)."""
 
 @final

@@ -36,6 +36,9 @@ class FakePcm:
     def port(self) -> None:
         return None
 
+    def stand_in(self) -> None:
+        self.calls.append("pcm.stand_in")
+
     def accept(self) -> None:
         self.calls.append("pcm.accept")
 

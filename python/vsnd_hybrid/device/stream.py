@@ -54,7 +54,7 @@ class Stream:
         self._features = 0
         self._ring_stopped = False
         self._xrun_told_at = float("-inf")
-        self._engine = EngineSlot(config.backend, control, loop, pcm.port, self._configure, log)
+        self._engine = EngineSlot(config.backend, control, loop, pcm.port, pcm.stand_in, self._configure, log)
         self._turns = Turns(loop, self._execute, self._abandon)
 
     def __repr__(self) -> str:
@@ -220,4 +220,5 @@ class Stream:
     def _resumed(self, error: Exception | None) -> None:
         if error is not None:
             self._log.warning("the engine does not go on after the guest's pause: %s", error)
-            self._engine.silence()
+            if self.state is State.RUNNING and self.params is not None:
+                self._engine.silence(self.params)

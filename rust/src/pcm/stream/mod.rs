@@ -4,7 +4,7 @@
 //! what is used up and signal once. They try every lock and allocate nothing.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,10 @@ pub struct StreamStats {
     pub messages: AtomicU64,
     pub xruns: AtomicU64,
     pub missing: AtomicU64,
+    /// Turns that engines took: transfers while the stream ran.
+    pub turns: AtomicU64,
+    /// How often an engine that stood still was stood in for.
+    pub stalls: AtomicU64,
     /// Callbacks that found a lock taken.
     pub busy: AtomicU64,
     pub queued: AtomicU64,
@@ -100,6 +104,10 @@ pub struct Stream {
     frame: AtomicUsize,
     period: AtomicUsize,
     buffer: AtomicUsize,
+    /// Bytes of the engine's last turn.
+    turn: AtomicUsize,
+    /// Paced by the clock, which does not hang.
+    clocked: AtomicBool,
     /// Rate, silence byte and polling flag in one word.
     format: AtomicU64,
     router: OnceLock<Weak<Router>>,
@@ -146,6 +154,8 @@ impl Stream {
             frame: AtomicUsize::new(1),
             period: AtomicUsize::new(1),
             buffer: AtomicUsize::new(1),
+            turn: AtomicUsize::new(0),
+            clocked: AtomicBool::new(false),
             format: AtomicU64::new(1),
             router: OnceLock::new(),
             feed: Mutex::default(),
@@ -192,6 +202,37 @@ impl Stream {
     /// Between START and STOP.
     pub fn is_running(&self) -> bool {
         lock(&self.state).running
+    }
+
+    /// Messages are answered at once: there is no engine.
+    pub fn discards(&self) -> bool {
+        lock(&self.state).mode == Mode::Discard
+    }
+
+    /// The clock paces it, or does not any more.
+    pub(in crate::pcm) fn set_clocked(&self, on: bool) {
+        self.clocked.store(on, Relaxed);
+    }
+
+    /// Turns that an engine took so far; None while it cannot take any, or need not be watched.
+    pub(in crate::pcm) fn turns(&self) -> Option<u64> {
+        let s = lock(&self.state);
+        // One that waits for the guest will move what comes.
+        let watched = s.running && s.open && s.waiters == 0 && !self.clocked.load(Relaxed);
+        watched.then(|| self.stats.turns.load(Relaxed))
+    }
+
+    /// How long the engine's last turn lasts.
+    pub(in crate::pcm) fn turn_time(&self) -> Duration {
+        let bytes_per_s = (self.frame_bytes() * self.rate() as usize).max(1);
+        Duration::from_secs_f64(self.turn.load(Relaxed) as f64 / bytes_per_s as f64)
+    }
+
+    /// Say something of this stream to people. Not for real-time threads.
+    pub(in crate::pcm) fn tell(&self, what: &str) {
+        if let Some(router) = self.router.get().and_then(Weak::upgrade) {
+            router.tell(format!("stream {}: {what}", self.id));
+        }
     }
 
     /// What the guest chose.
