@@ -27,7 +27,7 @@ run: build ## a guest plays a tune through the device into a file: is every fram
 	@$(BIN)/vsnd-hybrid demo
 
 test: system lint ## everything: lint, Rust, Python, real Linux guests
-	$(CARGO) test --release
+	$(CARGO) test --profile quick
 	$(BIN)/python -m pytest
 
 lint: build .venv/.dev ## ruff, mypy --strict, stubtest, rustfmt, clippy

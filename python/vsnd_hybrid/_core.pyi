@@ -23,7 +23,7 @@ class Event:
 
     @final
     class Connected(Event):
-        """A front end connected."""
+        """A front end connected, and has said its first message."""
 
         __match_args__: ClassVar[tuple[str, ...]] = ()
         def __new__(cls) -> Event.Connected: ...
@@ -78,6 +78,22 @@ class Event:
         def queue(self) -> int: ...
         @property
         def forced(self) -> int: ...
+
+    @final
+    class StateWanted(Event):
+        """Every ring is stopped, and the front end saves the device: give its state to `Server.answer_state`, soon."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ()
+        def __new__(cls) -> Event.StateWanted: ...
+
+    @final
+    class StateGiven(Event):
+        """No ring runs yet, and this is the state to go on from: call `Server.answer_state`, with None to refuse, soon."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("state",)
+        def __new__(cls, state: bytes) -> Event.StateGiven: ...
+        @property
+        def state(self) -> bytes: ...
 
     @final
     class Kicked(Event):
@@ -179,6 +195,19 @@ class Server:
 
     def set_config(self, config: Buffer) -> None:
         """Replace the configuration space."""
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether `keep_state` has a place."""
+
+    def keep_state(self, state: Buffer) -> bool:
+        """Keep the device's state where a later process finds it if this one dies (`Event.StateGiven`).
+
+        False if the front end offers no such place (INFLIGHT_SHMFD), or it is longer than 32 KiB.
+        """
+
+    def answer_state(self, state: Buffer | None) -> None:
+        """Answer `Event.StateWanted` with the state, or `Event.StateGiven` with anything; None refuses."""
 
     @property
     def memory(self) -> GuestMemory:
@@ -340,14 +369,18 @@ class PcmStream:
         """Answer messages with OK at once from now on: no engine, as fast as the guest can."""
 
     def start(self) -> None:
-        """Let the port consume (START). While it pulls the guest is asked not to kick.
-
-        An engine that takes no turns for more than some 120 ms (1.2 s for its first), and does not `wait` either, is stood in for
-        by the clock: playback passes unheard, capture is silence, both count as xruns. Its next turn ends that.
-        """
+        """Let the port consume (START). While it pulls the guest is asked not to kick."""
 
     def stop(self) -> None:
         """Consume nothing more (STOP); what is queued stays."""
+
+    def watch(self) -> None:
+        """See that the guest keeps its pace until `stop`, once START was answered.
+
+        If no engine takes a turn (a transfer, of however much) or is in `PcmPort.wait` for nearly as long as Linux would
+        put up with (100 ms, or 1.1 guest buffers), the clock stands in: playback passes unheard, capture is silence, and
+        both count as xruns. The engine's next turn ends that; never do both move audio.
+        """
 
     def stand_in(self) -> None:
         """The engine is known to be gone: the clock stands in for it at once, until the next turn that one takes."""
@@ -361,6 +394,15 @@ class PcmStream:
     def port(self) -> PcmPort:
         """The engine's side."""
 
+    @property
+    def kept(self) -> tuple[list[int], int]:
+        """What was not consumed when the ring stopped: the heads of the messages, and the bytes of the first that were.
+
+        Set in another process, before the ring starts, it is gone on with.
+        """
+
+    @kept.setter
+    def kept(self, kept: tuple[Sequence[int], int]) -> None: ...
     @property
     def running(self) -> bool: ...
     @property

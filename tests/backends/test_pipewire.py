@@ -60,7 +60,8 @@ def test_every_frame_is_heard_once_and_in_order(
     recording = session.record()
     report = guest.play(audio.numbered(FRAMES), period_frames=period_frames, periods=periods)
     assert report.ok
-    assert audio.locate(recording.stop(), FRAMES).holds(FRAMES), "the end too: nothing follows it"
+    heard = audio.locate(recording.stop(), FRAMES)
+    assert heard.holds(FRAMES), f"the end too, though nothing follows it: {heard}"
 
 
 def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: GuestFactory) -> None:

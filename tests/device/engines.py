@@ -68,7 +68,7 @@ class TapStream(EngineStream):
         self._clock = ClockPort(port, tap=True)
         self._signal = signal
         self._ended = threading.Event()
-        self.heard = bytearray()
+        self._tape = bytearray()
         self._thread = threading.Thread(target=self._feed if port.capture else self._take, daemon=True)
         self._thread.start()
 
@@ -83,9 +83,15 @@ class TapStream(EngineStream):
         self._clock.close()
         self._thread.join()
 
+    def tape(self) -> bytes:
+        """All that was played; waits until the stream is closed."""
+        self._thread.join(10)
+        assert not self._thread.is_alive(), "the stream was not closed"
+        return bytes(self._tape)
+
     def _take(self) -> None:
         while (data := self._clock.take()) is not None:
-            self.heard += data
+            self._tape += data
 
     def _feed(self) -> None:
         at = 0
@@ -94,7 +100,7 @@ class TapStream(EngineStream):
 
 
 class TapBackend(Backend):
-    """Clock-paced; `heard` is what each stream played, in the order in which they were opened."""
+    """Clock-paced; each stream's `tape` is what it played, in the order in which they were opened."""
 
     name: ClassVar[str] = "tap"
 

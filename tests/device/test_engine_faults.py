@@ -130,7 +130,7 @@ def test_a_stream_on_another_engine_notices_nothing_of_a_hung_one(bench: Bench) 
     await_pace(run)
     run.stop()
     assert other.wait().ok
-    assert locate(bytes(bench.good.by_id[1].heard), 48000).holds(48000)
+    assert locate(bench.good.by_id[1].tape(), 48000).holds(48000)
 
 
 # ---------------------------------------------------------------- its calls hang

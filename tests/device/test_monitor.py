@@ -99,7 +99,7 @@ def test_a_guest_that_is_paused_while_it_plays_is_heard_whole(serve: Serve, conn
                 driver.native.enable(index, True)
             driver.native.hold(False)
     finish(run)
-    tape = bytes(backend.by_id[0].heard)
+    tape = backend.by_id[0].tape()
     frames = [tape[at : at + FRAME] for at in range(0, len(tape), FRAME)]
     assert b"".join(frame for frame in frames if frame != bytes(FRAME)) == signal(9600)
 
@@ -119,7 +119,7 @@ def test_a_reset_in_mid_play_leaves_nothing_of_the_old_life(serve: Serve, connec
     driver.native.reset(style)
     assert driver.queue(TX).used_index == 0
     assert driver.command(START) is Status.BAD_MSG, "the stream is new"
-    assert old.closed
+    await_until(lambda: old.closed, 10, "the close of the old stream")
     assert old.port.read(PERIOD) == b""
     driver.do(SET_PARAMS, PREPARE)
     message = driver.push(numbered(PERIOD, first=99))
@@ -140,7 +140,7 @@ def test_a_guest_that_was_reset_plays_again_and_again(serve: Serve, connect: Con
         assert run.wait_messages(2, 10)
         driver.native.reset(style)
     driver.play(0, signal(4800))
-    tape = bytes(backend.by_id[0].heard)
+    tape = backend.by_id[0].tape()
     assert tape.strip(b"\0") == signal(4800).strip(b"\0")
 
 
@@ -184,7 +184,7 @@ def test_memory_that_is_told_anew_while_a_stream_plays_costs_no_frame(serve: Ser
         assert run.wait_messages(messages, 10)
         driver.native.remap()
     finish(run)
-    tape = bytes(backend.by_id[0].heard)
+    tape = backend.by_id[0].tape()
     frames = [tape[at : at + FRAME] for at in range(0, len(tape), FRAME)]
     assert b"".join(frame for frame in frames if frame != bytes(FRAME)) == signal(9600)
     assert len(device.server.memory.regions) == len(driver.native.regions)

@@ -36,6 +36,9 @@ class FakePcm:
     def port(self) -> None:
         return None
 
+    def watch(self) -> None:
+        self.calls.append("pcm.watch")
+
     def stand_in(self) -> None:
         self.calls.append("pcm.stand_in")
 

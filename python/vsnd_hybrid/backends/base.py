@@ -113,16 +113,19 @@ class EngineStream(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """START: begin to move audio. Does not wait for the engine's first callback."""
+        """START: begin to move audio. Does not wait for the engine's first callback. It may come while a `drain` goes on,
+        and ends it; its `done` may then be called late or never.
+        """
 
     @abstractmethod
     def stop(self) -> None:
         """STOP: pause. What is queued in the port stays there."""
 
     def drain(self, done: Callable[[], None]) -> None:
-        """Have what was handed over to the engine heard to its end, then call `done`, on any thread. Does not wait.
+        """STOP of playback: have what was handed over to the engine heard to its end, then call `done`, on any thread.
 
-        The default is for engines that hold nothing back.
+        Does not wait. Nothing more comes from the guest. `stop` follows when `done` was called, or when that took too
+        long; `start` or `close` may come before. The default is for engines that hold nothing back.
         """
         done()
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
-use super::watch::{FIRST, Verdict, Watch};
+use super::watch::{Seen, Verdict, Watch};
 use crate::vhost::{Caller, lock};
 
 /// What a tap keeps if nobody takes it.
@@ -41,6 +41,9 @@ struct Inner {
     scratch: Vec<u8>,
     tap: VecDeque<u8>,
 }
+
+/// However short a guest's periods are, nobody is woken more often.
+const TICK_MIN: Duration = Duration::from_micros(500);
 
 /// What a port is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +113,7 @@ impl ClockPort {
             let mut first = frames_to_time(self.period_frames(), self.stream.rate());
             if self.kind == Kind::StandIn {
                 i.watch = Some(Watch::new(now));
-                first = FIRST;
+                first = Duration::ZERO;
             } else {
                 self.stream.set_clocked(true);
             }
@@ -216,9 +219,9 @@ impl ClockPort {
         if now < run.next {
             return Some(run.next);
         }
-        let turns = self.stream.turns();
+        let seen = self.stream.seen();
         if let Some(watch) = watch {
-            match watch.look(now, turns, self.stream.turn_time()) {
+            match watch.look(now, seen, self.stream.patience()) {
                 Verdict::Wait(next) => {
                     run.next = next;
                     return Some(next);
@@ -242,7 +245,10 @@ impl ClockPort {
         let buffer = (self.stream.buffer_bytes() / frame) as u64;
         // Not the whole guest buffer at once: see `Stream::complete`.
         let most = buffer.saturating_sub(period).max(period);
-        let mut due = time_to_frames(now.saturating_duration_since(run.origin), rate).saturating_sub(run.moved_frames);
+        // Whole periods only, so that being late once does not move every wake-up that follows. One is due in any case:
+        // rounding to nanoseconds must not say otherwise.
+        let since = time_to_frames(now.saturating_duration_since(run.origin), rate).saturating_sub(run.moved_frames);
+        let mut due = (since / period).max(1) * period;
         if due >= 2 * period {
             self.stats.late.fetch_add(1, Relaxed);
         }
@@ -253,7 +259,7 @@ impl ClockPort {
         let n = due as usize * frame;
         scratch.clear();
         scratch.resize(n, self.stream.silence());
-        if let (Kind::StandIn, Some(turns)) = (self.kind, turns) {
+        if let (Kind::StandIn, Seen::Turns(turns, _)) = (self.kind, seen) {
             self.stream.stand_in(scratch, turns);
         } else if self.stream.capture {
             if self.kind == Kind::Tapped {
@@ -280,7 +286,7 @@ impl ClockPort {
         self.stats.ticks.fetch_add(1, Relaxed);
         self.stats.bytes.fetch_add(n as u64, Relaxed);
         run.moved_frames += due;
-        run.next = run.origin + frames_to_time(run.moved_frames + period, rate);
+        run.next = (run.origin + frames_to_time(run.moved_frames + period, rate)).max(now + TICK_MIN);
         Some(run.next)
     }
 }

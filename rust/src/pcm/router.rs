@@ -10,7 +10,7 @@ use crate::vhost::Caller;
 use crate::vhost::chain::{Chain, Done};
 use crate::vhost::device::QueueHandler;
 use crate::vhost::events::{Event, EventQueue, MAX_BITS};
-use crate::vhost::ring::{BATCH, Ring, Scratch};
+use crate::vhost::ring::{BATCH, Kept, Ring, Scratch};
 
 /// An engine's pull is bounded even if the guest offers without end.
 const PULL_MAX: usize = 1024;
@@ -151,8 +151,10 @@ impl QueueHandler for Router {
         queue == self.queues.playback || queue == self.queues.capture
     }
 
-    fn kept(&self, ring: &Arc<Ring>) -> Vec<u16> {
-        self.of_ring(ring).flat_map(|s| s.kept()).collect()
+    fn kept(&self, ring: &Arc<Ring>) -> Kept {
+        let mut kept = Kept::default();
+        self.of_ring(ring).for_each(|s| s.kept(&mut kept));
+        kept
     }
 
     fn forget_kept(&self, ring: &Arc<Ring>) {
@@ -177,7 +179,7 @@ impl QueueHandler for Router {
         // Nothing can be popped any more, but something may wait to be handed on.
         self.drain(ring);
         self.of_ring(ring).for_each(|s| s.pause());
-        ring.keep(&self.kept(ring));
+        ring.keep(&self.kept(ring).held);
     }
 
     fn memory_replaced(&self) {

@@ -81,8 +81,11 @@ impl PcmStream {
     }
 
     fn start(&self, py: Python<'_>) {
+        py.detach(|| self.0.start());
+    }
+
+    fn watch(&self, py: Python<'_>) {
         py.detach(|| {
-            self.0.start();
             if !self.0.discards() {
                 self.1.start();
             }
@@ -107,6 +110,16 @@ impl PcmStream {
 
     fn port(&self) -> PcmPort {
         PcmPort(self.0.clone())
+    }
+
+    #[getter]
+    fn kept(&self) -> (Vec<u16>, usize) {
+        self.0.kept_messages()
+    }
+
+    #[setter]
+    fn set_kept(&self, kept: (Vec<u16>, usize)) {
+        self.0.restore_kept(kept.0, kept.1);
     }
 
     #[getter]

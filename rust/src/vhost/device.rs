@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::events::{Event, EventQueue, MAX_BITS};
-use super::ring::Ring;
+use super::exchange::Exchange;
+use super::inflight::Area;
+use super::ring::{Kept, Ring, Start};
 use super::worker::Worker;
 use super::{Mem, MemHandle, lock};
 use crate::error::{Error, Result};
@@ -23,8 +26,8 @@ const STOP_WAIT: Duration = Duration::from_secs(1);
 pub trait QueueHandler: Send + Sync {
     /// Does it pop this queue's chains? The others are told to the loop outside.
     fn owns(&self, queue: usize) -> bool;
-    /// Heads of chains that are kept since an owned ring stopped.
-    fn kept(&self, ring: &Arc<Ring>) -> Vec<u16>;
+    /// Chains of an owned ring that are kept since it stopped.
+    fn kept(&self, ring: &Arc<Ring>) -> Kept;
     /// Forget them: the ring starts, and its driver knows nothing of them.
     fn forget_kept(&self, ring: &Arc<Ring>);
     /// Any ring has opened. `fresh`: a new driver's. What was not forgotten goes on.
@@ -67,6 +70,8 @@ pub struct Device {
     pub events: Arc<EventQueue>,
     pub stats: DeviceStats,
     pub features: u64,
+    /// Written to when the guest's memory was cut short by its owner.
+    pub(super) alarm: EventFd,
     config: RwLock<Vec<u8>>,
     device_owned: Vec<usize>,
     handler: Option<Arc<dyn QueueHandler>>,
@@ -75,6 +80,9 @@ pub struct Device {
     /// The map in use, kept so that no callback is the one that frees it.
     pinned: Mutex<Option<Arc<Mem>>>,
     workers: OnceLock<[Arc<Worker>; 2]>,
+    /// Where what is in flight is noted, if the front end wants that.
+    inflight: Mutex<Option<Arc<Area>>>,
+    pub(super) exchange: Exchange,
 }
 
 impl Device {
@@ -92,6 +100,7 @@ impl Device {
             events,
             stats: DeviceStats::default(),
             features: spec.features,
+            alarm: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             config: RwLock::new(spec.config),
             device_owned: spec.device_owned,
             handler,
@@ -99,6 +108,8 @@ impl Device {
             mem,
             pinned: Mutex::default(),
             workers: OnceLock::new(),
+            inflight: Mutex::default(),
+            exchange: Exchange::default(),
         });
         // One worker for what the loop outside handles, one for what is handled natively: neither holds up the other.
         let spawn = |name| {
@@ -168,13 +179,20 @@ impl Device {
             ring.set_base(base);
         }
         let fresh = base_said == Some(0);
-        let mut kept = self.handler.as_ref().map_or(Vec::new(), |h| h.kept(ring));
-        let resumed = ring.base() == stopped_at && ring.still_has(&kept);
+        let mut kept = self.handler.as_ref().map_or(Kept::default(), |h| h.kept(ring));
+        let resumed = !fresh
+            && (ring.base() == stopped_at || kept.held.is_empty())
+            && ring.still_has(kept.held.iter().chain(&kept.again));
         if let (Some(h), false) = (&self.handler, resumed) {
             h.forget_kept(ring);
-            kept.clear();
+            kept = Kept::default();
         }
-        if !ring.open(self.device_owned.contains(&ring.index), &kept)? {
+        let start = match (self.device_owned.contains(&ring.index), fresh) {
+            (true, false) => Start::AtUsed,
+            (_, true) => Start::Fresh,
+            _ => Start::AtBase,
+        };
+        if !ring.open(start, &kept, lock(&self.inflight).as_ref())? {
             return Ok(());
         }
         if let Some(h) = &self.handler {
@@ -187,6 +205,32 @@ impl Device {
             ring.nudge();
         }
         Ok(())
+    }
+
+    /// Note what is in flight there from the next start of a ring on. A state that an earlier life of the device left in it is
+    /// taken over first.
+    pub(super) fn set_inflight(&self, area: Arc<Area>) {
+        let state = area.state();
+        *lock(&self.inflight) = Some(area);
+        if !state.is_empty() && self.exchange.ask(&self.events, Event::StateGiven { state }).is_none() {
+            let reason = "the state of the daemon's earlier life was not taken over".into();
+            self.events.offer(Event::Fault { queue: -1, reason });
+        }
+    }
+
+    /// The device's state, for a later life of it. False if the front end keeps none.
+    pub fn keep_state(&self, state: &[u8]) -> bool {
+        lock(&self.inflight).as_ref().is_some_and(|area| area.keep_state(state))
+    }
+
+    /// Whether `keep_state` has a place.
+    pub fn keeps_state(&self) -> bool {
+        lock(&self.inflight).is_some()
+    }
+
+    /// Answer `StateWanted` with the state, or `StateGiven` with anything; None refuses.
+    pub fn answer_state(&self, data: Option<Vec<u8>>) {
+        self.exchange.answer(data);
     }
 
     /// Wait for kicks of a ring.
@@ -238,6 +282,7 @@ impl Device {
             r.set_call(None);
             r.set_base(0);
         }
+        *lock(&self.inflight) = None;
         self.replace_memory(Mem::new());
         self.events.push(Event::Disconnected { reason });
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::router::Router;
 use super::shortage::Shortage;
+use super::watch::{Seen, patience};
 use super::wire::S_IO_ERR;
 use crate::error::{Error, Result};
 use crate::vhost::chain::{Chain, Done};
@@ -63,6 +64,10 @@ struct State {
     /// Audio completed in one wake-up is at most this: the guest's buffer less a period.
     burst: usize,
     ring: Option<Arc<Ring>>,
+    /// Heads that another process had when it was saved; the ring pops them again when it starts.
+    again: Vec<u16>,
+    /// Of a message that comes again: its head, and what of it was consumed.
+    carry: Option<(u16, usize)>,
     items: VecDeque<Item>,
     queued: usize,
     done: Vec<Done>,
@@ -104,8 +109,10 @@ pub struct Stream {
     frame: AtomicUsize,
     period: AtomicUsize,
     buffer: AtomicUsize,
-    /// Bytes of the engine's last turn.
+    /// Bytes of the engine's last turn, and when it was: nanoseconds since `epoch`.
     turn: AtomicUsize,
+    last_turn: AtomicU64,
+    epoch: Instant,
     /// Paced by the clock, which does not hang.
     clocked: AtomicBool,
     /// Rate, silence byte and polling flag in one word.
@@ -141,6 +148,8 @@ impl Stream {
             flushed: 0,
             burst: usize::MAX,
             ring: None,
+            again: Vec::new(),
+            carry: None,
             items: VecDeque::new(),
             queued: 0,
             done: Vec::new(),
@@ -155,6 +164,8 @@ impl Stream {
             period: AtomicUsize::new(1),
             buffer: AtomicUsize::new(1),
             turn: AtomicUsize::new(0),
+            last_turn: AtomicU64::new(0),
+            epoch: Instant::now(),
             clocked: AtomicBool::new(false),
             format: AtomicU64::new(1),
             router: OnceLock::new(),
@@ -214,18 +225,28 @@ impl Stream {
         self.clocked.store(on, Relaxed);
     }
 
-    /// Turns that an engine took so far; None while it cannot take any, or need not be watched.
-    pub(in crate::pcm) fn turns(&self) -> Option<u64> {
+    /// Whether engines move it.
+    pub(in crate::pcm) fn seen(&self) -> Seen {
+        if self.clocked.load(Relaxed) {
+            return Seen::Clocked;
+        }
         let s = lock(&self.state);
+        if s.mode == Mode::Discard {
+            return Seen::Clocked;
+        }
         // One that waits for the guest will move what comes.
-        let watched = s.running && s.open && s.waiters == 0 && !self.clocked.load(Relaxed);
-        watched.then(|| self.stats.turns.load(Relaxed))
+        if !s.running || !s.open || s.waiters > 0 {
+            return Seen::Closed;
+        }
+        let last = self.epoch + Duration::from_nanos(self.last_turn.load(Relaxed));
+        Seen::Turns(self.stats.turns.load(Relaxed), last)
     }
 
-    /// How long the engine's last turn lasts.
-    pub(in crate::pcm) fn turn_time(&self) -> Duration {
+    /// How long the engine may move nothing.
+    pub(in crate::pcm) fn patience(&self) -> Duration {
         let bytes_per_s = (self.frame_bytes() * self.rate() as usize).max(1);
-        Duration::from_secs_f64(self.turn.load(Relaxed) as f64 / bytes_per_s as f64)
+        let time = |bytes: usize| Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64);
+        patience(time(self.buffer_bytes()), time(self.period_bytes()), time(self.turn.load(Relaxed)))
     }
 
     /// Say something of this stream to people. Not for real-time threads.
@@ -278,6 +299,20 @@ impl Stream {
             self.changed.notify_all();
         }
         self.set_pulling(false);
+    }
+
+    /// The heads of the messages that are kept while the ring is stopped, and how much of the first was consumed.
+    pub fn kept_messages(&self) -> (Vec<u16>, usize) {
+        let s = lock(&self.state);
+        let consumed = s.items.front().map_or(0, |i| i.pos);
+        (s.items.iter().map(|i| i.chain.head).chain(s.again.iter().copied()).collect(), consumed)
+    }
+
+    /// Go on with what another process kept (`kept_messages`), when the ring starts.
+    pub fn restore_kept(&self, heads: Vec<u16>, consumed: usize) {
+        let mut s = lock(&self.state);
+        s.carry = heads.first().map(|&head| (head, consumed));
+        s.again = heads;
     }
 
     /// Ask the guest not to kick, because somebody looks at the ring; or to kick again.
@@ -341,6 +376,7 @@ impl Stream {
         let before = self.stats.messages.load(Relaxed);
         {
             let mut s = lock(&self.state);
+            s.carry = None;
             self.give_back(&mut s, status, usize::MAX);
             s.mode = Mode::Reject(status);
         }

@@ -9,7 +9,7 @@ use super::{Feed, Item, MAX_MESSAGE, Mode, State, Stream, try_hard};
 use crate::pcm::message::finish;
 use crate::pcm::wire::{S_IO_ERR, S_OK, STATUS_SIZE, XFER_SIZE};
 use crate::vhost::chain::{Chain, Done};
-use crate::vhost::ring::Ring;
+use crate::vhost::ring::{Kept, Ring};
 use crate::vhost::{Caller, lock};
 
 impl Stream {
@@ -29,6 +29,8 @@ impl Stream {
         s.open = true;
         s.items.reserve(depth);
         s.done.reserve(2 * depth);
+        // They are the ring's now, which hands them over.
+        s.again.clear();
         let generation = ring.generation();
         s.items.iter_mut().for_each(|i| i.chain.generation = generation);
         let flushed = std::mem::take(&mut s.flushed);
@@ -65,12 +67,19 @@ impl Stream {
             self.stats.messages.fetch_add(1, Relaxed);
             return true;
         }
-        let item = Item { chain, pos: 0, len };
+        let pos = match s.carry {
+            Some((head, pos)) if head == chain.head => {
+                s.carry = None;
+                if pos < len { pos } else { 0 }
+            }
+            _ => 0,
+        };
+        let item = Item { chain, pos, len };
         if s.mode == Mode::Discard && s.running {
             done.push(self.consumed(ring, &item));
             return true;
         }
-        s.queued += len;
+        s.queued += len - pos;
         self.stats.queued.store(s.queued as u64, Relaxed);
         s.items.push_back(item);
         if s.waiters > 0 {
@@ -133,14 +142,18 @@ impl Stream {
     }
 
     /// Heads of the messages that are kept while the ring is closed.
-    pub(in crate::pcm) fn kept(&self) -> Vec<u16> {
-        lock(&self.state).items.iter().map(|i| i.chain.head).collect()
+    pub(in crate::pcm) fn kept(&self, kept: &mut Kept) {
+        let s = lock(&self.state);
+        kept.held.extend(s.items.iter().map(|i| i.chain.head));
+        kept.again.extend(&s.again);
     }
 
     /// What is kept is nobody's any more.
     pub(in crate::pcm) fn forget(&self) {
         let mut s = lock(&self.state);
         s.items.clear();
+        s.again.clear();
+        s.carry = None;
         (s.queued, s.flushed) = (0, 0);
         self.stats.queued.store(0, Relaxed);
     }
@@ -159,6 +172,8 @@ impl Stream {
         drop(feed);
         let mut s = lock(&self.state);
         s.items.clear();
+        s.again.clear();
+        s.carry = None;
         s.done.clear();
         s.queued = 0;
         self.stats.queued.store(0, Relaxed);

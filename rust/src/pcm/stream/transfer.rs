@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Item, State, Stream, try_hard};
-use crate::pcm::shortage::Verdict;
 use crate::pcm::message::finish;
+use crate::pcm::shortage::Verdict;
 use crate::pcm::wire::{S_IO_ERR, S_OK, XFER_SIZE};
 use crate::vhost::Caller;
 use crate::vhost::chain::{BadAddress, Done};
@@ -87,6 +87,7 @@ impl Stream {
             None => {
                 self.stats.turns.fetch_add(1, Relaxed);
                 self.turn.store(n, Relaxed);
+                self.last_turn.store(self.epoch.elapsed().as_nanos() as u64, Relaxed);
             }
             Some(turns) if turns != self.stats.turns.load(Relaxed) => return 0,
             Some(_) => {}

@@ -33,7 +33,7 @@ impl Ring {
 
     /// The ring is configured and about to start at its base: whether what was kept when it stopped is still with us in its driver's
     /// eyes.
-    pub(in crate::vhost) fn still_has(&self, kept: &[u16]) -> bool {
+    pub(in crate::vhost) fn still_has<'a>(&self, kept: impl Iterator<Item = &'a u16> + Clone) -> bool {
         let Ok(queue) = Queue::try_from(self.vring.get_ref().get_queue().state()) else {
             return false;
         };
@@ -41,7 +41,8 @@ impl Ring {
             return false;
         };
         let n = available.0.wrapping_sub(self.base());
-        (kept.len()..=usize::from(queue.size())).contains(&usize::from(n)) && kept.iter().all(|&h| h < queue.size())
+        (kept.clone().count()..=usize::from(queue.size())).contains(&usize::from(n))
+            && kept.clone().all(|&h| h < queue.size())
     }
 
     /// Last part of a stop: wait for completions, then give back what is left with length 0.
@@ -59,7 +60,7 @@ impl Ring {
         let (forced, mem) = (b.inflight, self.memory());
         for head in 0..b.live.len() {
             if std::mem::take(&mut b.live[head]) && write {
-                let _ = b.queue.add_used(&*mem, head as u16, 0);
+                b.give_back(&mem, head as u16, 0);
             }
         }
         if forced > 0 && write {
