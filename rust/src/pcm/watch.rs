@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 const REST: Duration = Duration::from_secs(1);
 /// Linux 6.6 and later give up (EIO) when nothing was consumed for this, or for 1.1 buffers if that is longer.
 const LINUX: Duration = Duration::from_millis(100);
-/// So much earlier somebody stands in, and not sooner than the other.
+/// So much earlier somebody stands in, who gives a period back at once.
 const MARGIN: Duration = Duration::from_millis(20);
-const LEAST: Duration = Duration::from_millis(50);
 /// What a turn lasts is not believed beyond this.
 const TURN_MAX: Duration = Duration::from_millis(500);
 
-/// How long an engine may move nothing, for a guest's buffer and period; `turn`: what its last turn lasts.
-pub fn patience(buffer: Duration, period: Duration, turn: Duration) -> Duration {
-    let linux = LINUX.max(buffer + buffer / 10).saturating_sub(period + MARGIN);
-    linux.max(LEAST).max(turn.min(TURN_MAX) * 3 / 2)
+/// How long an engine may move nothing, for a guest's buffer; `turn`: what its last turn lasts.
+pub fn patience(buffer: Duration, turn: Duration) -> Duration {
+    let linux = LINUX.max(buffer + buffer / 10) - MARGIN;
+    linux.max(turn.min(TURN_MAX) * 3 / 2)
 }
 
 /// What is seen of a stream.
@@ -130,10 +129,9 @@ mod tests {
 
     #[test]
     fn somebody_stands_in_before_linux_gives_up() {
-        assert_eq!(patience(40 * MS, 10 * MS, 10 * MS), 70 * MS);
-        assert_eq!(patience(200 * MS, 50 * MS, 10 * MS), 150 * MS);
-        assert_eq!(patience(80 * MS, 80 * MS, 10 * MS), LEAST);
-        assert_eq!(patience(40 * MS, 10 * MS, 80 * MS), 120 * MS, "an engine of large quanta is no slow one");
+        assert_eq!(patience(40 * MS, 10 * MS), 80 * MS);
+        assert_eq!(patience(200 * MS, 10 * MS), 200 * MS);
+        assert_eq!(patience(40 * MS, 80 * MS), 120 * MS, "an engine of large quanta is no slow one");
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl Stream {
     pub(in crate::pcm) fn patience(&self) -> Duration {
         let bytes_per_s = (self.frame_bytes() * self.rate() as usize).max(1);
         let time = |bytes: usize| Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64);
-        patience(time(self.buffer_bytes()), time(self.period_bytes()), time(self.turn.load(Relaxed)))
+        patience(time(self.buffer_bytes()), time(self.turn.load(Relaxed)))
     }
 
     /// Say something of this stream to people. Not for real-time threads.
