@@ -5,6 +5,7 @@ pub mod chain;
 pub mod connection;
 pub mod device;
 pub mod events;
+pub mod listener;
 pub mod memory;
 mod messages;
 pub mod ring;

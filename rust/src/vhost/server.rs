@@ -1,12 +1,9 @@
-//! The listener and the connection thread: one front end after the other.
+//! The connection thread: one front end after the other, from a listener of ours or a descriptor that was handed to us.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -17,22 +14,8 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::connection::Connection;
 use super::device::Device;
 use super::events::Event;
+use super::listener::{Listener, SocketFile};
 use super::lock;
-
-/// A socket file that we made, to be removed if it is still ours.
-struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn remove(&self) {
-        let same = |m: fs::Metadata| (m.dev(), m.ino()) == self.identity;
-        if fs::symlink_metadata(&self.path).is_ok_and(same) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
 
 /// See the module text.
 pub struct Server {
@@ -63,57 +46,6 @@ fn readable(fd: RawFd, stop: &EventFd) -> bool {
             return true;
         }
     }
-}
-
-/// Bind with the mode set before anyone can connect; a stale file is replaced, a living server's is not.
-fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
-    // SAFETY: plain socket(2); the descriptor is owned from here on.
-    let fd = unsafe {
-        let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd)
-    };
-    let bytes = path.as_os_str().as_bytes();
-    // SAFETY: all-zero is a valid sockaddr_un.
-    let mut addr: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    addr.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    if bytes.is_empty() || bytes.len() >= addr.sun_path.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
-    }
-    for (to, from) in addr.sun_path.iter_mut().zip(bytes) {
-        *to = *from as libc::c_char;
-    }
-    let try_bind = || {
-        let len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
-        // SAFETY: an open socket; `addr` is initialised and of the length named.
-        let rc = unsafe {
-            // The file gets the socket's own mode.
-            libc::fchmod(fd.as_raw_fd(), mode);
-            libc::bind(fd.as_raw_fd(), (&raw const addr).cast(), len)
-        };
-        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    };
-    if let Err(e) = try_bind() {
-        if e.raw_os_error() != Some(libc::EADDRINUSE) {
-            return Err(e);
-        }
-        let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-        let refused = |e: io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
-        if !is_socket || !UnixStream::connect(path).is_err_and(refused) {
-            return Err(e);
-        }
-        fs::remove_file(path)?;
-        try_bind()?;
-    }
-    // SAFETY: an open, bound socket.
-    if unsafe { libc::listen(fd.as_raw_fd(), 128) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let m = fs::symlink_metadata(path)?;
-    let file = SocketFile { path: std::path::absolute(path)?, identity: (m.dev(), m.ino()) };
-    Ok((UnixListener::from(fd), file))
 }
 
 /// A descriptor that was handed to us: ask it what it is.
@@ -155,9 +87,9 @@ impl Server {
     /// Bind a path and serve. Returns when connections are accepted.
     pub fn listen(&self, path: &Path, mode: u32) -> io::Result<()> {
         let mut thread = self.idle()?;
-        let (listener, file) = bind(path, mode)?;
+        let Listener { socket, file } = Listener::bind(path, mode, None)?;
         *lock(&self.file) = Some(file);
-        self.serve(Source::Listener(listener), &mut thread)
+        self.serve(Source::Listener(socket), &mut thread)
     }
 
     /// Serve a listening or a connected socket. The descriptor stays the caller's.

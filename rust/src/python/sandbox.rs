@@ -1,0 +1,73 @@
+//! Walls around the process as functions, and `Listener`: the socket that is bound before they stand.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+
+use super::error::with_path;
+use crate::sandbox::{Permit, files, filter, privileges};
+use crate::vhost::listener::Listener as Core;
+use crate::vhost::lock;
+
+/// A bound socket.
+#[pyclass(frozen, module = "vsnd_hybrid._core")]
+pub struct Listener(Mutex<Option<Core>>);
+
+#[pymethods]
+impl Listener {
+    #[new]
+    #[pyo3(signature = (path, *, mode = 0o600, group = None))]
+    fn new(path: PathBuf, mode: u32, group: Option<u32>) -> PyResult<Self> {
+        let made = Core::bind(&path, mode, group).map_err(|e| with_path(e, path))?;
+        Ok(Listener(Mutex::new(Some(made))))
+    }
+
+    fn fileno(&self) -> PyResult<RawFd> {
+        let core = lock(&self.0);
+        core.as_ref().map(AsRawFd::as_raw_fd).ok_or_else(|| PyValueError::new_err("the listener was closed"))
+    }
+
+    fn close(&self) {
+        if let Some(core) = lock(&self.0).take() {
+            core.remove();
+        }
+    }
+}
+
+#[pyfunction]
+pub fn no_new_privileges() -> PyResult<()> {
+    Ok(privileges::no_new_privileges()?)
+}
+
+#[pyfunction]
+#[pyo3(signature = (*, open_files))]
+pub fn limit_resources(open_files: u64) -> PyResult<()> {
+    Ok(privileges::limit_resources(open_files)?)
+}
+
+#[pyfunction]
+pub fn become_user(uid: u32, gid: u32) -> PyResult<()> {
+    Ok(privileges::become_user(uid, gid)?)
+}
+
+#[pyfunction]
+#[pyo3(signature = (*, read, write, sockets, network, required))]
+pub fn restrict_files(
+    read: Vec<PathBuf>,
+    write: Vec<PathBuf>,
+    sockets: Vec<PathBuf>,
+    network: bool,
+    required: bool,
+) -> PyResult<i32> {
+    let reach = files::Reach { read, write, sockets, network };
+    files::restrict(&reach, required).map_err(|e| PyOSError::new_err(e.to_string()))
+}
+
+#[pyfunction]
+pub fn restrict_calls(permits: Vec<String>) -> PyResult<()> {
+    let permits: Result<Vec<Permit>, _> = permits.iter().map(|name| name.parse()).collect();
+    Ok(filter::restrict(&permits.map_err(PyValueError::new_err)?)?)
+}
