@@ -23,7 +23,7 @@ class Event:
 
     @final
     class Connected(Event):
-        """A front end connected."""
+        """A front end connected, and has said its first message."""
 
         __match_args__: ClassVar[tuple[str, ...]] = ()
         def __new__(cls) -> Event.Connected: ...

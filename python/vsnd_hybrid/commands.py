@@ -8,6 +8,7 @@ import click
 
 from vsnd_hybrid.cli import PROGRAM, RUN_OPTIONS, Option, fail
 from vsnd_hybrid.cli import run as run_daemon
+from vsnd_hybrid.service.errors import ServiceError
 
 
 def main(arguments: list[str]) -> int:
@@ -22,6 +23,8 @@ def main(arguments: list[str]) -> int:
         return fail(f"{error.format_message().rstrip('.')}{see}", 2)
     except click.Abort:
         return 130
+    except ServiceError as error:
+        return fail(str(error), 1)
     return status if isinstance(status, int) else 0
 
 

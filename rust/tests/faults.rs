@@ -129,9 +129,59 @@ fn a_broken_ring_is_marked_told_and_alone() {
 #[test]
 fn half_a_message_does_not_hold_the_end() {
     let rig = Rig::new(&[false]);
-    let stream = UnixStream::connect(&rig.path).expect("connect");
-    std::io::Write::write_all(&mut &stream, &[1, 0, 0, 0]).expect("write");
-    rig.until("the connection", || rig.server.is_connected());
-    std::thread::sleep(Duration::from_millis(20));
+    let driver = rig.connect(Options::default());
+    is_alive(&driver);
+    driver.frontend().send_bytes(&[1, 0, 0, 0], &[]).expect("send");
     rig.server.close();
+    assert!(!rig.server.is_connected());
+}
+
+/// Connections that say nothing, half a message or nonsense do not keep out one that speaks, however many they are.
+#[test]
+fn who_says_nothing_keeps_nobody_out() {
+    let rig = Rig::new(&[false]);
+    let mut idlers = Vec::new();
+    for i in 0..2000 {
+        let mut stream = UnixStream::connect(&rig.path).expect("connect");
+        let words: &[u8] = [&b""[..], &[1, 0, 0, 0], &[0xff; 300], &[1, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 7]][i % 4];
+        // It may be dropped already.
+        let _ = std::io::Write::write_all(&mut stream, words);
+        idlers.push(stream);
+        if idlers.len() > 200 {
+            idlers.clear();
+        }
+        if i % 100 == 0 {
+            is_alive(&rig.connect(Options::default()));
+        }
+    }
+    is_alive(&rig.connect(Options::default()));
+}
+
+/// A second front end waits unheard until the first has gone, and disturbs nothing.
+#[test]
+fn a_second_front_end_waits_for_the_first() {
+    let rig = Rig::new(&[false]);
+    let first = rig.connect(Options::default());
+    let waiting = {
+        let path = rig.path.clone();
+        let options = Options { connect_timeout: Duration::from_secs(60), ..Options::default() };
+        std::thread::spawn(move || Driver::connect(Socket::Path(path), options).map(|second| is_alive(&second)))
+    };
+    for _ in 0..50 {
+        is_alive(&first);
+    }
+    assert!(!waiting.is_finished(), "served beside the first");
+    drop(first);
+    waiting.join().expect("thread").expect("the second is served");
+}
+
+/// One that stops in the middle of a message is dropped for the sake of one that waits.
+#[test]
+fn half_a_message_of_the_front_end_ends_it_when_another_waits() {
+    let rig = Rig::new(&[false]);
+    let first = rig.connect(Options::default());
+    is_alive(&first);
+    first.frontend().send_bytes(&[1, 0, 0], &[]).expect("send");
+    is_alive(&rig.connect(Options::default()));
+    assert!(rig.saw(|e| matches!(e, Event::Disconnected { reason } if reason.contains("middle of a message"))));
 }

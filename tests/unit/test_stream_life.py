@@ -464,6 +464,34 @@ def test_a_paused_machine_pauses_the_engine_and_continues_it(rig: Rig) -> None:
     assert rig.engine_calls() == ["engine0.start"]
 
 
+def test_pauses_that_follow_each_other_faster_than_the_engine_leave_it_running(rig: Rig) -> None:
+    rig.do(*WAY[State.RUNNING])
+    rig.engine_calls()
+    for _ in range(3):
+        rig.stream.ring_stopping()
+        rig.stream.ring_started()
+    calls = rig.engine_calls()
+    assert calls[-1] == "engine0.start"
+    assert "engine0.close" not in calls
+    rig.stream.ring_stopping()
+    assert rig.engine_calls() == ["engine0.stop"]
+
+
+def test_a_pause_while_the_engine_is_being_continued_stops_it(rig: Rig) -> None:
+    rig.do(*WAY[State.RUNNING])
+    rig.stream.ring_stopping()
+    rig.backend.blocking = {"start"}
+    rig.stream.ring_started()
+    rig.backend.entered.acquire()
+    rig.stream.ring_stopping()
+    rig.backend.blocking = set()
+    rig.backend.release.release()
+    rig.loop.settle(lambda: rig.calls[-1] == "engine0.stop")
+    rig.engine_calls()
+    rig.stream.ring_started()
+    assert rig.engine_calls() == ["engine0.start"]
+
+
 def test_a_stream_that_does_not_run_is_left_alone_by_a_pause(rig: Rig) -> None:
     rig.do(*WAY[State.PREPARED])
     rig.engine_calls()

@@ -85,6 +85,33 @@ class EngineDevice:
     description: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a backend uses of the host: the sandbox leaves it that and nothing else (docs/security.md).
+
+    The system's libraries and data below /usr, and whatever Python can import, need not be named. Paths that do not exist
+    are left out.
+    """
+
+    #: Files that it reads, and directories with all that is below them.
+    read: tuple[str, ...] = ()
+    #: Files that it writes, and directories in which it makes, reads, writes and removes files.
+    write: tuple[str, ...] = ()
+    #: ``local-sockets`` (connects to Unix sockets), ``real-time`` (sets scheduling and limits), ``network`` (Internet
+    #: sockets), ``devices`` (ioctl of device files), ``processes`` (starts programs), ``executable-memory`` (makes code).
+    permits: frozenset[str] = frozenset(("local-sockets", "real-time"))
+    #: Modules to import before the sandbox stands: they start programs or look around when they are imported.
+    modules: tuple[str, ...] = ()
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(
+            self.read + other.read,
+            self.write + other.write,
+            self.permits | other.permits,
+            self.modules + other.modules,
+        )
+
+
 class EngineEvent(Enum):
     """What an engine tells of its own accord."""
 
@@ -113,16 +140,19 @@ class EngineStream(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """START: begin to move audio. Does not wait for the engine's first callback."""
+        """START: begin to move audio. Does not wait for the engine's first callback. It may come while a `drain` goes on,
+        and ends it; its `done` may then be called late or never.
+        """
 
     @abstractmethod
     def stop(self) -> None:
         """STOP: pause. What is queued in the port stays there."""
 
     def drain(self, done: Callable[[], None]) -> None:
-        """Have what was handed over to the engine heard to its end, then call `done`, on any thread. Does not wait.
+        """STOP of playback: have what was handed over to the engine heard to its end, then call `done`, on any thread.
 
-        The default is for engines that hold nothing back.
+        Does not wait. Nothing more comes from the guest. `stop` follows when `done` was called, or when that took too
+        long; `start` or `close` may come before. The default is for engines that hold nothing back.
         """
         done()
 
@@ -144,6 +174,14 @@ class Backend(ABC):
 
     #: The name for ``--backend``.
     name: ClassVar[str]
+
+    @classmethod
+    def needs(cls, options: Mapping[str, str]) -> Needs:
+        """What an instance with these options uses of the host. Asked before it is made: options may be wrong still.
+
+        By default: audio servers by their sockets, real-time threads, and no files of its own.
+        """
+        return Needs()
 
     @abstractmethod
     def capabilities(self, direction: Direction) -> PcmCapabilities:

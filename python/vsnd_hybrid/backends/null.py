@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from vsnd_hybrid._core import ClockPort, PcmPort
-from vsnd_hybrid.backends.base import Backend, Direction, EngineStream, EventSink, PcmCapabilities, PcmParams
+from vsnd_hybrid.backends.base import Backend, Direction, EngineStream, EventSink, Needs, PcmCapabilities, PcmParams
 from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES, SAMPLE_BYTES
 from vsnd_hybrid.backends.options import boolean
 
@@ -17,6 +18,10 @@ class NullBackend(Backend):
 
     def __init__(self, *, paced: str = "true") -> None:
         self._paced = boolean("paced", paced)
+
+    @classmethod
+    def needs(cls, options: Mapping[str, str]) -> Needs:
+        return Needs(permits=frozenset())
 
     def capabilities(self, direction: Direction) -> PcmCapabilities:
         return PcmCapabilities(frozenset(SAMPLE_BYTES), RATES, 1, CHANNELS_MAX, polling=self._paced)

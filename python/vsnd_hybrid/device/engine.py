@@ -91,6 +91,8 @@ class EngineSlot:
         self._job: Job[EngineStream] | None = None
         #: The engine stream failed while it was being opened or started.
         self._dead: BackendError | None = None
+        #: Who waits for the job.
+        self._thens: list[Then] = []
 
     @property
     def discards(self) -> bool:
@@ -126,6 +128,9 @@ class EngineSlot:
             self._open(params, then, start=True)
             return
         self._wanted = True
+        if self._job is not None:  # it is being started, since a pause that ended a moment ago
+            self._thens.append(then)
+            return
 
         def call() -> EngineStream:
             stream.start()
@@ -255,9 +260,12 @@ class EngineSlot:
             else:
                 self._started = started
                 if started and not self._wanted:
-                    self.pause()
-            then(error)
+                    self.stop()
+            thens, self._thens = self._thens, []
+            for call_back in thens:
+                call_back(error)
 
+        self._thens = [then]
         job = self._job = self._control.submit(call, done, self._loop.call_soon, undo=undo)
 
     def _drained(self, token: object = None) -> None:

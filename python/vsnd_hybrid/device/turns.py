@@ -53,12 +53,10 @@ class Turns:
             turn.timer = self._loop.call_later(DEADLINE_S, lambda: self._expired(turn))
 
     def clear(self) -> None:
-        """Forget all, answering nobody: a new driver has taken over."""
+        """Forget all, answering nobody: a new driver has taken over. What a command has begun is the caller's to end."""
         turns = [*self._waiting, *([self._current] if self._current else [])]
         self._waiting.clear()
-        if self._current is not None:
-            self._current = None
-            self._abandon()
+        self._current = None
         for turn in turns:
             if turn.timer is not None:
                 turn.timer.cancel()

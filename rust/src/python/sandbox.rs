@@ -1,6 +1,7 @@
 //! Walls around the process as functions, and `Listener`: the socket that is bound before they stand.
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -9,30 +10,30 @@ use pyo3::prelude::*;
 
 use super::error::with_path;
 use crate::sandbox::{Permit, files, filter, privileges};
-use crate::vhost::listener::Listener as Core;
 use crate::vhost::lock;
+use crate::vhost::socket::{self, SocketFile};
 
 /// A bound socket.
 #[pyclass(frozen, module = "vsnd_hybrid._core")]
-pub struct Listener(Mutex<Option<Core>>);
+pub struct Listener(Mutex<Option<(UnixListener, SocketFile)>>);
 
 #[pymethods]
 impl Listener {
     #[new]
     #[pyo3(signature = (path, *, mode = 0o600, group = None))]
     fn new(path: PathBuf, mode: u32, group: Option<u32>) -> PyResult<Self> {
-        let made = Core::bind(&path, mode, group).map_err(|e| with_path(e, path))?;
+        let made = socket::bind(&path, mode, group).map_err(|e| with_path(e, path))?;
         Ok(Listener(Mutex::new(Some(made))))
     }
 
     fn fileno(&self) -> PyResult<RawFd> {
-        let core = lock(&self.0);
-        core.as_ref().map(AsRawFd::as_raw_fd).ok_or_else(|| PyValueError::new_err("the listener was closed"))
+        let made = lock(&self.0);
+        made.as_ref().map(|m| m.0.as_raw_fd()).ok_or_else(|| PyValueError::new_err("the listener was closed"))
     }
 
     fn close(&self) {
-        if let Some(core) = lock(&self.0).take() {
-            core.remove();
+        if let Some((_, file)) = lock(&self.0).take() {
+            file.remove();
         }
     }
 }

@@ -5,11 +5,12 @@ pub mod chain;
 pub mod connection;
 pub mod device;
 pub mod events;
-pub mod listener;
+mod lobby;
 pub mod memory;
 mod messages;
 pub mod ring;
 pub mod server;
+pub mod socket;
 pub mod worker;
 
 /// Guest memory without a dirty log.

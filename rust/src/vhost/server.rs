@@ -1,12 +1,13 @@
-//! The connection thread: one front end after the other, from a listener of ours or a descriptor that was handed to us.
+//! The listener and the connection thread: one front end after the other.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use vhost::vhost_user::{BackendReqHandler, Error};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -14,8 +15,12 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::connection::Connection;
 use super::device::Device;
 use super::events::Event;
-use super::listener::{Listener, SocketFile};
+use super::lobby::{Lobby, next_message};
 use super::lock;
+use super::socket::{SocketFile, Source, adopt, bind};
+
+/// How long a front end may leave a reply unread.
+const REPLY_WAIT: Duration = Duration::from_secs(1);
 
 /// See the module text.
 pub struct Server {
@@ -26,44 +31,6 @@ pub struct Server {
     serving: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
     file: Mutex<Option<SocketFile>>,
-}
-
-enum Source {
-    Listener(UnixListener),
-    Connected(UnixStream),
-}
-
-/// Block until `fd` is readable (true) or we are told to stop (false).
-fn readable(fd: RawFd, stop: &EventFd) -> bool {
-    let mut p = [fd, stop.as_raw_fd()].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-    loop {
-        // SAFETY: `p` is a live array of two initialised pollfds.
-        let n = unsafe { libc::poll(p.as_mut_ptr(), 2, -1) };
-        if p[1].revents != 0 {
-            return false;
-        }
-        if n > 0 {
-            return true;
-        }
-    }
-}
-
-/// A descriptor that was handed to us: ask it what it is.
-fn adopt(fd: RawFd) -> io::Result<Source> {
-    let (mut value, mut len) = (0, size_of::<libc::c_int>() as libc::socklen_t);
-    // SAFETY: `value` and `len` are live; a wrong descriptor gives an error.
-    let fd = unsafe {
-        let rc = libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, (&raw mut value).cast(), &mut len);
-        if rc < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
-        if copy < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(copy)
-    };
-    Ok(if value != 0 { Source::Listener(UnixListener::from(fd)) } else { Source::Connected(UnixStream::from(fd)) })
 }
 
 impl Server {
@@ -87,9 +54,9 @@ impl Server {
     /// Bind a path and serve. Returns when connections are accepted.
     pub fn listen(&self, path: &Path, mode: u32) -> io::Result<()> {
         let mut thread = self.idle()?;
-        let Listener { socket, file } = Listener::bind(path, mode, None)?;
+        let (listener, file) = bind(path, mode, None)?;
         *lock(&self.file) = Some(file);
-        self.serve(Source::Listener(socket), &mut thread)
+        self.serve(Source::Listener(listener), &mut thread)
     }
 
     /// Serve a listening or a connected socket. The descriptor stays the caller's.
@@ -123,17 +90,11 @@ impl Server {
         serving.store(true, Ordering::Release);
         let run = move || {
             match source {
-                Source::Connected(stream) => serve_one(stream, &device, &current, &stop),
+                Source::Connected(stream) => serve_one(stream, None, &device, &current, &stop),
                 Source::Listener(listener) => {
-                    while readable(listener.as_raw_fd(), &stop) {
-                        match listener.accept() {
-                            Ok((stream, _)) => serve_one(stream, &device, &current, &stop),
-                            // Out of descriptors: wait for better times instead of spinning.
-                            Err(e) if e.kind() != io::ErrorKind::WouldBlock => {
-                                std::thread::sleep(std::time::Duration::from_millis(20));
-                            }
-                            Err(_) => {}
-                        }
+                    let mut lobby = Lobby::default();
+                    while let Some(stream) = lobby.next(&listener, &stop) {
+                        serve_one(stream, Some(&listener), &device, &current, &stop);
                     }
                 }
             }
@@ -182,38 +143,40 @@ fn reason(e: Error) -> String {
     }
 }
 
-/// Whether the message that comes next asks for an acknowledgement (NEED_REPLY, bit 3 of the header's flags).
-fn wants_reply(fd: RawFd) -> bool {
-    let mut header = [0u8; 12];
-    // SAFETY: an open socket and 12 writable bytes.
-    let n = unsafe { libc::recv(fd, header.as_mut_ptr().cast(), header.len(), libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-    n == 12 && header[4] & 1 << 3 != 0
-}
-
-fn serve_one(stream: UnixStream, device: &Arc<Device>, current: &Mutex<Option<UnixStream>>, stop: &EventFd) {
-    let Ok(shutdown) = stream.try_clone() else {
+/// Serve a front end until it goes.
+fn serve_one(
+    stream: UnixStream,
+    listener: Option<&UnixListener>,
+    device: &Arc<Device>,
+    current: &Mutex<Option<UnixStream>>,
+    stop: &EventFd,
+) {
+    let (Ok(shutdown), Ok(ear)) = (stream.try_clone(), stream.try_clone()) else {
         return;
     };
     let _ = stream.set_nonblocking(false);
+    // One that takes no replies is broken.
+    let _ = stream.set_write_timeout(Some(REPLY_WAIT));
     *lock(current) = Some(shutdown);
     device.stats.connections.fetch_add(1, Ordering::Relaxed);
     device.events.push(Event::Connected);
-    let fd = stream.as_raw_fd();
     let connection = Arc::new(Mutex::new(Connection::new(device.clone())));
     let mut handler = BackendReqHandler::from_stream(stream, connection.clone());
-    let mut why = String::new();
-    while readable(fd, stop) {
-        let told = wants_reply(fd);
+    let why = loop {
+        let wants_reply = match next_message(&ear, listener, stop) {
+            Ok(Some(wants_reply)) => wants_reply,
+            Ok(None) => break String::new(),
+            Err(why) => break format!("the front end was dropped: {why}"),
+        };
         if let Err(e) = handler.handle_request() {
-            if !(lock(&connection).take_refusal() && told) {
-                why = reason(e);
-                break;
+            if !(lock(&connection).take_refusal() && wants_reply) {
+                break reason(e);
             }
             // The front end knows that its message changed nothing, and goes on.
             device.events.offer(Event::Fault { queue: -1, reason: format!("a vhost-user message was refused: {e}") });
         }
         device.stats.messages.fetch_add(1, Ordering::Relaxed);
-    }
+    };
     lock(&connection).forget_kicks();
     device.disconnected(why);
     lock(current).take();

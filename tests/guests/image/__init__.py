@@ -51,10 +51,7 @@ def ensure_image(cache: Path = CACHE) -> Image:
 
     Any number of processes may call this at once: one builds, the others wait for it. Raises `ImageUnavailable`.
     """
-    digest = hashlib.sha256()
-    for path in RECIPE:
-        digest.update(path.read_bytes())
-    folder = cache / digest.hexdigest()[:16]
+    folder = _folder(cache)
     if not folder.exists():
         if why := unsupported():
             raise ImageUnavailable(why)
@@ -69,6 +66,19 @@ def ensure_image(cache: Path = CACHE) -> Image:
         initramfs=folder / "base.cpio",
         manifest=(folder / "manifest.txt").read_text(),
     )
+
+
+def is_built(cache: Path = CACHE) -> bool:
+    """Whether `ensure_image` has nothing to do."""
+    return _folder(cache).exists()
+
+
+def _folder(cache: Path) -> Path:
+    """Where the image of the present recipe belongs."""
+    digest = hashlib.sha256()
+    for path in RECIPE:
+        digest.update(path.read_bytes())
+    return cache / digest.hexdigest()[:16]
 
 
 def _build(cache: Path, folder: Path) -> None:

@@ -48,6 +48,8 @@ def run(directory: str | os.PathLike[str]) -> int:
         raise ServiceError(f"the guest gave up: {error}") from error
     print()
     report.table(result)
+    if result.xruns:
+        print("\nThe guest's thread was kept waiting, so that its buffer ran out: this machine is busy. Try again.")
     missing = report.missing()
     if missing:
         print(
@@ -80,6 +82,7 @@ def _measure(target: Path) -> Result:
         recorded=match(microphone, recording.data, tune.FRAME_BYTES),
         heard=heard,
         completions_s=tuple(at / 1e9 for at in playback.completions_ns),
+        xruns=playback.xruns + recording.xruns,
         kicks=playback.kicks,
         signals=playback.signals,
         latency_ms=tuple(playback.latency_ms),

@@ -66,21 +66,22 @@ def _rows(result: Result) -> list[tuple[str, str]]:
     deviations = sorted(abs(value) for value in result.deviations_ms())
     latency = result.latency_ms
     return [
-        ("frames played", _match(result.played, "found in the WAV")),
-        ("frames recorded", _match(result.recorded, "as in the WAV")),
+        ("frames played", _match(result.played, "sent", "found in the WAV")),
+        ("frames recorded", _match(result.recorded, "in the WAV", "found in the recording")),
         ("periods played", f"{result.periods} of {result.period_frames} frames ({period_ms:.0f} ms)"),
         ("kicks a period", f"{result.kicks / result.periods:.2f} ({result.kicks} in all)"),
         ("signals a period", f"{result.signals / result.periods:.2f} ({result.signals} in all)"),
-        ("latency told", f"{statistics.median(latency):.1f} ms in the middle, {max(latency):.1f} ms at most"),
+        ("under- and overruns", str(result.xruns)),
+        ("latency told", f"{statistics.median(latency):.1f} ms (median), {max(latency):.1f} ms (largest)"),
         ("against the ideal clock", f"95 % within {deviations[int(len(deviations) * 0.95)]:.2f} ms"),
         ("CPU of the daemon", f"{result.cpu_ms_per_s:.1f} ms a second"),
-        ("files", ", ".join(str(file) for file in result.files)),
+        ("files", f"{', '.join(file.name for file in result.files)} in {result.files[0].parent}"),
     ]
 
 
-def _match(match: Match, where: str) -> str:
+def _match(match: Match, sent: str, found: str) -> str:
     exact = "bit-exact" if match.exact else "NOT bit-exact"
-    return f"{match.sent} sent, {match.found} {where}: {exact}"
+    return f"{match.sent} {sent}, {match.found} {found}: {exact}"
 
 
 def own_guest(directory: Path) -> None:

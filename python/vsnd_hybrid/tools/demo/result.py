@@ -31,6 +31,8 @@ class Result:
     heard: bytes
     #: When each message of a period came back, in seconds of the monotonic clock.
     completions_s: tuple[float, ...]
+    #: Under- and overruns that the device told.
+    xruns: int
     kicks: int
     signals: int
     #: What the device said of each message, in milliseconds.

@@ -1,0 +1,1 @@
+"""A package for the tests; what is installed is `vsnd_command` alone."""
