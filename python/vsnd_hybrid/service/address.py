@@ -87,7 +87,9 @@ def activated() -> bool:
     if pid != str(os.getpid()) or count in ("", "0"):
         return False
     if count != "1":
-        raise ConfigError(f"the service manager passed {count} sockets; a daemon serves one: one ListenStream= is needed")
+        raise ConfigError(
+            f"the service manager passed {count} sockets; a daemon serves one: one ListenStream= is needed"
+        )
     os.set_inheritable(_ACTIVATED_FD, False)
     return True
 

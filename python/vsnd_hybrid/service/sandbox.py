@@ -92,12 +92,13 @@ class Sandbox:
             return
         with self._wall("system calls"):
             _core.restrict_calls(sorted(needs.permits))
-        if self._missing:
-            log.info("sandbox: without walls around %s", "; ".join(self._missing))
-        else:
-            log.info("sandbox: files and system calls are restricted")
-        if os.geteuid() == 0:
-            log.info("sandbox: running as root; --user NAME would drop that")
+        said = (
+            f"without walls around {'; '.join(self._missing)}"
+            if self._missing
+            else "files and system calls are restricted"
+        )
+        root = "; it is root all the same, --user NAME changes that" if os.geteuid() == 0 else ""
+        log.info("sandbox: %s%s", said, root)
 
     def _wall(self, around: str) -> _Wall:
         return _Wall(around, self._missing, self._strict)

@@ -58,7 +58,9 @@ def become(user: User) -> None:
     try:
         _core.become_user(user.uid, user.gid)
     except OSError as error:
-        raise ServiceError(f"--user {user.name}: {error.strerror or error}; start as root with its capabilities") from None
+        raise ServiceError(
+            f"--user {user.name}: {error.strerror or error}; start as root with its capabilities"
+        ) from None
     os.environ.update(HOME=user.home, USER=user.name, LOGNAME=user.name)
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     own = f"/run/user/{user.uid}"
