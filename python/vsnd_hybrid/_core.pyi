@@ -512,17 +512,18 @@ def become_user(uid: int, gid: int) -> None:
     """Be this user for good, on every thread: without supplementary groups and capabilities. OSError; not for root."""
 
 def restrict_files(
+    permits: Sequence[str],
     *,
     read: Sequence[str | PathLike[str]],
     write: Sequence[str | PathLike[str]],
     sockets: Sequence[str | PathLike[str]],
-    network: bool,
     required: bool,
 ) -> int:
     """Reach these files and directories and no others, for ever (Landlock): the calling thread and those it makes.
 
     Returns the version of Landlock's interface, 0 if the kernel has none. OSError if it is `required` and the kernel does
-    not guard every access to files. `sockets`: where sockets are made and removed; `network`: leave TCP alone.
+    not guard every access to files; ValueError if a permit (`backends.base.Needs`) is unknown. `sockets`: directories in which
+    sockets are made and removed.
     """
 
 def restrict_calls(permits: Sequence[str]) -> None:

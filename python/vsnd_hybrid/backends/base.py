@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from vsnd_hybrid._core import PcmPort
 
@@ -112,6 +112,14 @@ class Needs:
         )
 
 
+#: For a backend that does what its user tells it, such as starting any command: a sandbox that lets through nearly all.
+EVERYTHING: Final = Needs(
+    read=("/",),
+    write=("/",),
+    permits=frozenset(("local-sockets", "real-time", "network", "devices", "processes", "executable-memory")),
+)
+
+
 class EngineEvent(Enum):
     """What an engine tells of its own accord."""
 
@@ -174,14 +182,16 @@ class Backend(ABC):
 
     #: The name for ``--backend``.
     name: ClassVar[str]
+    #: What it uses of the host. By default: audio servers by their sockets, real-time threads, and no files of its own.
+    uses: ClassVar[Needs] = Needs()
 
     @classmethod
     def needs(cls, options: Mapping[str, str]) -> Needs:
-        """What an instance with these options uses of the host. Asked before it is made: options may be wrong still.
+        """What an instance with these options uses of the host: `uses`, unless the options have a say in it.
 
-        By default: audio servers by their sockets, real-time threads, and no files of its own.
+        Asked before the instance is made, so the options may be wrong.
         """
-        return Needs()
+        return cls.uses
 
     @abstractmethod
     def capabilities(self, direction: Direction) -> PcmCapabilities:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from vsnd_hybrid._core import ClockPort, PcmPort
@@ -15,13 +14,10 @@ class NullBackend(Backend):
     """Parameters: `paced` (true): at the stream's rate, by the clock; false: as fast as the guest can."""
 
     name: ClassVar[str] = "null"
+    uses: ClassVar[Needs] = Needs(permits=frozenset())
 
     def __init__(self, *, paced: str = "true") -> None:
         self._paced = boolean("paced", paced)
-
-    @classmethod
-    def needs(cls, options: Mapping[str, str]) -> Needs:
-        return Needs(permits=frozenset())
 
     def capabilities(self, direction: Direction) -> PcmCapabilities:
         return PcmCapabilities(frozenset(SAMPLE_BYTES), RATES, 1, CHANNELS_MAX, polling=self._paced)

@@ -77,10 +77,10 @@ class Sandbox:
         self._proc = os.open("/proc/self/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         with self._wall("files"):
             version = _core.restrict_files(
+                sorted(needs.permits),
                 read=[*_SYSTEM, *_libraries(), f"/proc/{os.getpid()}", *needs.read],
                 write=["/dev/null", *needs.write],
                 sockets=[] if socket_directory is None else [socket_directory],
-                network="network" in needs.permits,
                 required=self._strict,
             )
             if not version:

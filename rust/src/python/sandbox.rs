@@ -54,21 +54,24 @@ pub fn become_user(uid: u32, gid: u32) -> PyResult<()> {
     Ok(privileges::become_user(uid, gid)?)
 }
 
+fn permits(names: &[String]) -> PyResult<Vec<Permit>> {
+    names.iter().map(|name| name.parse().map_err(PyValueError::new_err)).collect()
+}
+
 #[pyfunction]
-#[pyo3(signature = (*, read, write, sockets, network, required))]
+#[pyo3(signature = (permits, *, read, write, sockets, required))]
 pub fn restrict_files(
+    permits: Vec<String>,
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
     sockets: Vec<PathBuf>,
-    network: bool,
     required: bool,
 ) -> PyResult<i32> {
-    let reach = files::Reach { read, write, sockets, network };
-    files::restrict(&reach, required).map_err(|e| PyOSError::new_err(e.to_string()))
+    let reach = files::Reach { read, write, sockets };
+    files::restrict(&reach, &self::permits(&permits)?, required).map_err(|e| PyOSError::new_err(e.to_string()))
 }
 
 #[pyfunction]
 pub fn restrict_calls(permits: Vec<String>) -> PyResult<()> {
-    let permits: Result<Vec<Permit>, _> = permits.iter().map(|name| name.parse()).collect();
-    Ok(filter::restrict(&permits.map_err(PyValueError::new_err)?)?)
+    Ok(filter::restrict(&self::permits(&permits)?)?)
 }

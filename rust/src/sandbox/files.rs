@@ -7,13 +7,15 @@ use landlock::{
     RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
 };
 
+use super::Permit;
+
 /// What is asked of every kernel that has Landlock; the first that also guards truncation (Linux 6.2).
 const NEEDED: ABI = ABI::V3;
 /// What is asked of kernels that have it: device ioctls, TCP, signals, abstract sockets.
 const WANTED: ABI = ABI::V6;
 
 /// What can still be reached. Paths that do not exist are left out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reach {
     /// Files, and directories with all that is below them.
     pub read: Vec<PathBuf>,
@@ -21,8 +23,6 @@ pub struct Reach {
     pub write: Vec<PathBuf>,
     /// Directories in which sockets are made and removed.
     pub sockets: Vec<PathBuf>,
-    /// Leave TCP and abstract sockets alone.
-    pub network: bool,
 }
 
 /// The rights that mean something for a path: a directory's for a directory.
@@ -33,9 +33,15 @@ fn rights(path: &Path, wanted: BitFlags<AccessFs>) -> BitFlags<AccessFs> {
 /// Give up everything beyond `reach`, for ever. Returns the version of Landlock's interface that did it: 0 if the kernel
 /// has none.
 ///
+/// TCP and abstract sockets are left to those with `Permit::Network`, starting what can be read to those with
+/// `Permit::Processes`.
+///
 /// `required`: fail unless the kernel guards at least every kind of access to files.
-pub fn restrict(reach: &Reach, required: bool) -> Result<i32, RulesetError> {
-    let reading = AccessFs::ReadFile | AccessFs::ReadDir;
+pub fn restrict(reach: &Reach, permits: &[Permit], required: bool) -> Result<i32, RulesetError> {
+    let mut reading = AccessFs::ReadFile | AccessFs::ReadDir;
+    if permits.contains(&Permit::Processes) {
+        reading |= AccessFs::Execute;
+    }
     let writing = AccessFs::from_write(WANTED) & !(AccessFs::MakeChar | AccessFs::MakeBlock) | reading;
     let sockets = AccessFs::MakeSock | AccessFs::RemoveFile;
     let level = if required { CompatLevel::HardRequirement } else { CompatLevel::BestEffort };
@@ -45,7 +51,7 @@ pub fn restrict(reach: &Reach, required: bool) -> Result<i32, RulesetError> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(WANTED))?
         .scope(Scope::Signal)?;
-    if !reach.network {
+    if !permits.contains(&Permit::Network) {
         ruleset = ruleset.handle_access(AccessNet::from_all(WANTED))?.scope(Scope::AbstractUnixSocket)?;
     }
     let mut created = ruleset.create()?;

@@ -153,8 +153,9 @@ impl Connection {
         _postcopy: Option<bool>,
     ) -> Result<Option<Vec<VhostUserMemoryRegionBase>>> {
         let slots = regions.iter().map(Slot::from).collect();
-        let mem = self.map.replace(slots, files).map_err(refuse)?;
+        let mem = self.map.replace(slots, files, &self.device.alarm).map_err(refuse)?;
         self.device.replace_memory(mem);
+        self.map.settle();
         Ok(None)
     }
 
@@ -233,7 +234,7 @@ impl Connection {
         file: File,
         _postcopy: Option<bool>,
     ) -> Result<Option<VhostUserMemoryRegionBase>> {
-        let mem = self.map.add(Slot::from(region), file).map_err(refuse)?;
+        let mem = self.map.add(Slot::from(region), file, &self.device.alarm).map_err(refuse)?;
         self.device.replace_memory(mem);
         Ok(None)
     }
@@ -241,6 +242,7 @@ impl Connection {
     pub(super) fn on_remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
         let mem = self.map.remove(&Slot::from(region)).map_err(refuse)?;
         self.device.replace_memory(mem);
+        self.map.settle();
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::events::{Event, EventQueue, MAX_BITS};
 use super::ring::Ring;
@@ -63,6 +64,8 @@ pub struct Device {
     pub events: Arc<EventQueue>,
     pub stats: DeviceStats,
     pub features: u64,
+    /// Written to when the guest's memory was cut short by its owner.
+    pub(super) alarm: EventFd,
     config: RwLock<Vec<u8>>,
     device_owned: Vec<usize>,
     handler: Option<Arc<dyn QueueHandler>>,
@@ -88,6 +91,7 @@ impl Device {
             events,
             stats: DeviceStats::default(),
             features: spec.features,
+            alarm: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             config: RwLock::new(spec.config),
             device_owned: spec.device_owned,
             handler,

@@ -10,6 +10,7 @@ pub mod memory;
 mod messages;
 pub mod ring;
 pub mod server;
+mod sigbus;
 pub mod socket;
 pub mod worker;
 
