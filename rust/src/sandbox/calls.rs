@@ -34,6 +34,7 @@ pub const DAILY: &[c_long] = &[
     SYS_readlinkat,
     SYS_getdents64,
     SYS_getcwd,
+    SYS_truncate,
     SYS_ftruncate,
     SYS_fallocate,
     SYS_fadvise64,
@@ -272,7 +273,15 @@ pub const REFUSED: &[c_long] = &[
     SYS_semget,
     SYS_msgget,
     SYS_mq_open,
+    SYS_utimensat,
 ];
+
+/// The same in their older forms.
+#[cfg(target_arch = "x86_64")]
+pub const LEGACY_REFUSED: &[c_long] =
+    &[SYS_chmod, SYS_chown, SYS_lchown, SYS_link, SYS_symlink, SYS_mknod, SYS_setrlimit, SYS_utime, SYS_utimes];
+#[cfg(not(target_arch = "x86_64"))]
+pub const LEGACY_REFUSED: &[c_long] = &[];
 
 /// What only somebody else's code in this process would try: other processes' memory, and the kernel's own doors.
 pub const DEADLY: &[c_long] = &[

@@ -60,11 +60,13 @@ fn refused(permits: &[Permit]) -> Result<Rules, seccompiler::BackendError> {
     let has = |permit| permits.contains(&permit);
     let mut rules = Rules::new();
     let all = |rules: &mut Rules, numbers: &[i64]| rules.extend(numbers.iter().map(|n| (*n, vec![])));
-    all(&mut rules, calls::REFUSED);
     if !has(Permit::Processes) {
+        all(&mut rules, calls::REFUSED);
+        all(&mut rules, calls::LEGACY_REFUSED);
         all(&mut rules, calls::PROCESSES);
         // A thread is not a process.
         rules.insert(libc::SYS_clone, bits(0, libc::CLONE_THREAD, 0)?);
+        rules.insert(libc::SYS_prctl, other_than(0, &PRCTL.map(|option| option as u64))?);
         let own = u64::from(std::process::id());
         rules.insert(libc::SYS_tgkill, other_than(0, &[own])?);
         rules.insert(libc::SYS_kill, other_than(0, &[own])?);
@@ -99,28 +101,23 @@ fn refused(permits: &[Permit]) -> Result<Rules, seccompiler::BackendError> {
             rules.insert(call, bits(2, libc::PROT_EXEC, libc::PROT_EXEC)?);
         }
     }
-    let prctl = PRCTL.map(|option| option as u64);
-    rules.insert(libc::SYS_prctl, other_than(0, &prctl)?);
     Ok(rules)
 }
 
 /// Everything that is not ENOSYS; what the other filters answer is in it.
-fn known(permits: &[Permit]) -> Rules {
-    let own: [&[i64]; 8] = [
+fn known() -> Rules {
+    let lists: [&[i64]; 9] = [
         calls::DAILY,
         calls::LEGACY,
         calls::ARGUMENTS,
         calls::REFUSED,
+        calls::LEGACY_REFUSED,
         calls::DEADLY,
         calls::PROCESSES,
         calls::SERVERS,
         calls::REAL_TIME,
     ];
-    let mut rules: Rules = own.into_iter().flatten().map(|n| (*n, vec![])).collect();
-    if permits.contains(&Permit::Processes) {
-        rules.insert(libc::SYS_clone3, vec![]);
-    }
-    rules
+    lists.into_iter().flatten().map(|n| (*n, vec![])).collect()
 }
 
 fn compiled(rules: Rules, otherwise: SeccompAction, action: SeccompAction) -> io::Result<BpfProgram> {
@@ -136,12 +133,14 @@ pub fn restrict(permits: &[Permit]) -> io::Result<()> {
     let deadly = calls::DEADLY.iter().map(|n| (*n, vec![])).collect();
     let refused = refused(permits).map_err(io::Error::other)?;
     let allow = SeccompAction::Allow;
-    let filters = [
+    let mut filters = vec![
         (compiled(deadly, allow.clone(), SeccompAction::KillProcess)?, true),
         (compiled(refused, allow.clone(), SeccompAction::Errno(libc::EPERM as u32))?, true),
-        // Quiet: the C library tries clone3 at every thread.
-        (compiled(known(permits), SeccompAction::Errno(libc::ENOSYS as u32), allow)?, false),
     ];
+    if !permits.contains(&Permit::Processes) {
+        // Nobody knows what other programs call. Quiet: the C library tries clone3 at every thread.
+        filters.push((compiled(known(), SeccompAction::Errno(libc::ENOSYS as u32), allow)?, false));
+    }
     filters.iter().try_for_each(|(filter, log)| install(filter, *log))
 }
 

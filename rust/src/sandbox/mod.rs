@@ -20,7 +20,7 @@ pub enum Permit {
     RealTime,
     /// Any ioctl, for device files.
     Devices,
-    /// Other programs: fork, exec, wait.
+    /// Other programs, and whatever system calls those need that are not deadly.
     Processes,
     /// Memory that is written and then executed: code generators.
     ExecutableMemory,
