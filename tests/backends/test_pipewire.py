@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vsnd_hybrid.guest import VirtualGuest
 from tests.backends.conftest import INPUT, OUTPUT, GuestFactory
 from tests.guests import audio
 from tests.processes import Process, await_until
-from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession
+from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording
 
 FRAMES = 96_000
 
@@ -52,15 +52,30 @@ def node(session: PipeWireSession, name: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- what is heard
 
 
+def heard_of(session: PipeWireSession, play: Callable[[Recording], None]) -> audio.Heard:
+    """What a recorder hears of `FRAMES` that are played; on a busy machine again if it was itself too late for them."""
+    for _ in range(4):
+        recording = session.record()
+        play(recording)
+        heard = audio.locate(recording.heard(), FRAMES)
+        excused = not heard.holds(FRAMES) and recording.missed_cycles
+        recording.stop()
+        if not excused:
+            break
+    return heard
+
+
 @pytest.mark.parametrize(("period_frames", "periods"), [(1024, 4), (480, 4), (777, 3)])
 def test_every_frame_is_heard_once_and_in_order(
     session: PipeWireSession, guest_on: GuestFactory, period_frames: int, periods: int
 ) -> None:
     _, guest = backend_of(guest_on, directions=(OUTPUT,))
-    recording = session.record()
-    report = guest.play(audio.numbered(FRAMES), period_frames=period_frames, periods=periods)
-    assert report.ok
-    assert audio.locate(recording.stop(), FRAMES).holds(FRAMES), "the end too: nothing follows it"
+
+    def play(_: Recording) -> None:
+        assert guest.play(audio.numbered(FRAMES), period_frames=period_frames, periods=periods).ok
+
+    heard = heard_of(session, play)
+    assert heard.holds(FRAMES), f"the end too, though nothing follows it: {heard}"
 
 
 def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: GuestFactory) -> None:
@@ -77,15 +92,18 @@ def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: Gu
 def test_a_pause_loses_nothing(session: PipeWireSession, guest_on: GuestFactory, pause_frames: int) -> None:
     """Also one that ends while the engine still plays what it was given before."""
     _, guest = backend_of(guest_on, directions=(OUTPUT,))
-    recording = session.record()
-    run = guest.start_play(audio.numbered(FRAMES), period_frames=1024)
-    for messages in (20, 40, 60):
-        assert run.wait_messages(messages)
-        run.pause()
-        recording.await_frames(pause_frames)
-        run.resume()
-    assert run.wait().ok
-    assert audio.locate(recording.stop(), FRAMES).holds(FRAMES)
+
+    def play(recording: Recording) -> None:
+        run = guest.start_play(audio.numbered(FRAMES), period_frames=1024)
+        for messages in (20, 40, 60):
+            assert run.wait_messages(messages)
+            run.pause()
+            recording.await_frames(pause_frames)
+            run.resume()
+        assert run.wait().ok
+
+    heard = heard_of(session, play)
+    assert heard.holds(FRAMES), heard
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 #: A front end passes a descriptor for each memory region and two for each ring; the rest are ours and the engines'.
 OPEN_FILES: Final = 1024
 
+#: The first version of Landlock that guards every access to files: Linux 6.2.
+_LANDLOCK: Final = 3
+
 #: What libraries read at any time: themselves, their data, and a few harmless facts about the machine.
 _SYSTEM: Final = (
     *("/usr", "/lib", "/lib64", "/nix/store", "/gnu/store", "/etc/ld.so.cache", "/etc/localtime"),
@@ -85,6 +88,8 @@ class Sandbox:
             )
             if not version:
                 raise OSError("this kernel has no Landlock, or it is off")
+            if version < _LANDLOCK:
+                raise OSError(f"Landlock {version} leaves some accesses unguarded; {_LANDLOCK} would not")
 
     def restrict_calls(self, needs: Needs) -> None:
         """Last, when engines and socket are there and nobody was accepted. Holds for every thread."""

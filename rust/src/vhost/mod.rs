@@ -5,6 +5,8 @@ pub mod chain;
 pub mod connection;
 pub mod device;
 pub mod events;
+pub mod exchange;
+pub mod inflight;
 mod lobby;
 pub mod memory;
 mod messages;
@@ -12,6 +14,7 @@ pub mod ring;
 pub mod server;
 mod sigbus;
 pub mod socket;
+mod transfer;
 pub mod worker;
 
 /// Guest memory without a dirty log.
