@@ -9,7 +9,6 @@ import stat
 from vsnd_hybrid import _core
 from vsnd_hybrid.service.config import Settings
 from vsnd_hybrid.service.errors import ConfigError, ServiceError
-from vsnd_hybrid.service.users import find_group
 from vsnd_hybrid.vhost import DeviceServer
 
 #: What fits into a Unix socket's address on Linux, less the terminating zero.
@@ -24,7 +23,7 @@ class Address:
     def __init__(self, settings: Settings) -> None:
         self._listener: _core.Listener | None = None
         self._mode = 0o600 if settings.socket_mode is None else settings.socket_mode
-        self._group = None if settings.socket_group is None else find_group(settings.socket_group)
+        self._group = _group(settings.socket_group)
         self._activated = activated()
         self._fd = _ACTIVATED_FD if self._activated else settings.fd
         self._path = settings.socket_path or ""
@@ -92,6 +91,14 @@ def activated() -> bool:
         )
     os.set_inheritable(_ACTIVATED_FD, False)
     return True
+
+
+def _group(name: str | None) -> int | None:
+    if name is None:
+        return None
+    from vsnd_hybrid.service.users import find_group
+
+    return find_group(name)
 
 
 def _check_path(path: str) -> None:

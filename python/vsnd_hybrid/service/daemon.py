@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import Backend, BackendError, Direction
@@ -16,7 +18,6 @@ from vsnd_hybrid.service.config import AUTO, Settings
 from vsnd_hybrid.service.errors import ConfigError, ServiceError
 from vsnd_hybrid.service.notify import ServiceManager
 from vsnd_hybrid.service.sandbox import Sandbox, needs_of
-from vsnd_hybrid.service.users import become, find_user
 from vsnd_hybrid.vhost import DeviceServer, ending_on_signals
 
 #: So long the end waits for engines that are busy: the daemon ends within 200 ms.
@@ -36,7 +37,7 @@ def serve(settings: Settings) -> None:
     """
     _log_to_stderr(settings.log_level or "warning")
     address = Address(settings)
-    user = find_user(settings.user) if settings.user else None
+    become = _user(settings.user) if settings.user else None
     walls = Sandbox(settings.sandbox or "auto")
     engines = Engines()
     loop = Loop()
@@ -47,10 +48,10 @@ def serve(settings: Settings) -> None:
         stack.callback(address.close)
         stack.enter_context(ending_on_signals(loop))
         walls.limit()
-        if user is not None:
+        if become:
             # Made where only root may, perhaps; front ends wait until the engines are there.
             address.bind()
-            become(user)
+            become()
         needs = needs_of(settings.backends() if walls.wanted else ())
         walls.restrict_files(needs, address.directory)
         server = DeviceServer(_device(settings, engines), loop, ended=loop.stop)
@@ -64,6 +65,13 @@ def serve(settings: Settings) -> None:
         manager.ready(f"Serving on {address}")
         loop.run()
         manager.stopping()
+
+
+def _user(text: str) -> Callable[[], None]:
+    """How to become this user. Raises `ConfigError`."""
+    from vsnd_hybrid.service.users import become, find_user
+
+    return partial(become, find_user(text))
 
 
 class Engines:
