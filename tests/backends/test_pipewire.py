@@ -20,6 +20,8 @@ from tests.processes import Process, await_until
 from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording
 
 FRAMES = 96_000
+#: Silence before what is spoken: it flows while the microphone's two channels are linked, one after the other.
+LEAD = audio.silence(24_000)
 
 
 @pytest.fixture
@@ -80,12 +82,15 @@ def test_every_frame_is_heard_once_and_in_order(
 
 def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: GuestFactory) -> None:
     _, guest = backend_of(guest_on, directions=(INPUT,))
-    run = guest.start_record(period_frames=1024, periods=8)
-    assert run.wait_messages(4)
-    pause = audio.silence(TAIL_FRAMES)
-    session.speak(pause + audio.numbered(FRAMES) + pause).wait()
-    recorded = run.stop()
-    assert audio.locate(recorded.data + recorded.tail, FRAMES).holds(FRAMES)
+    for _ in range(3):  # on a busy machine the speaker, a process like any other, may be too late for the graph
+        run = guest.start_record(period_frames=1024, periods=16)
+        assert run.wait_messages(4)
+        session.speak(LEAD + audio.numbered(FRAMES) + audio.silence(TAIL_FRAMES)).wait()
+        recorded = run.stop()
+        heard = audio.locate(recorded.data + recorded.tail, FRAMES)
+        if heard.holds(FRAMES):
+            break
+    assert heard.holds(FRAMES), heard
 
 
 @pytest.mark.parametrize("pause_frames", [4096, 1])
@@ -94,7 +99,7 @@ def test_a_pause_loses_nothing(session: PipeWireSession, guest_on: GuestFactory,
     _, guest = backend_of(guest_on, directions=(OUTPUT,))
 
     def play(recording: Recording) -> None:
-        run = guest.start_play(audio.numbered(FRAMES), period_frames=1024)
+        run = guest.start_play(audio.numbered(FRAMES), period_frames=1024, periods=16)
         for messages in (20, 40, 60):
             assert run.wait_messages(messages)
             run.pause()
@@ -249,8 +254,7 @@ def test_a_guest_keeps_its_pace_while_the_server_is_gone_and_is_heard_when_it_is
     rounds = audio.locate_looped(recording.stop(), 48000)
     assert any(heard.found > 24_000 and heard.in_order for heard in rounds), "the guest is heard again"
 
-    speaker = restarted.speak(audio.silence(TAIL_FRAMES) + audio.numbered(24000) + audio.silence(TAIL_FRAMES))
-    speaker.wait()
+    restarted.speak(LEAD + audio.numbered(24000) + audio.silence(TAIL_FRAMES)).wait()
     assert played.stop().ok
     report = recorded.stop()
     assert audio.locate(report.data + report.tail, 24000).holds(24000), "the guest hears again"

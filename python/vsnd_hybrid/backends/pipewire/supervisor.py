@@ -87,7 +87,7 @@ class Supervisor:
     def started(self, stream: GuestStream) -> None:
         """START was told: see that somebody moves the stream's audio."""
         if stream.node:
-            self._settle(stream, stream.node)
+            self._settle(stream, stream.node, ROUND_TRIPS)
         self.expect(stream, grace_s(stream.params))
 
     def expect(self, stream: GuestStream, within_s: float) -> None:
@@ -154,33 +154,32 @@ class Supervisor:
             if error:
                 log.warning("%s: PipeWire: %s", stream.params.name, error)
             if state is State.STREAMING:
-                self._settle(stream, node)
+                self._settle(stream, node, 0 if stream.feed is Feed.CLOCK else ROUND_TRIPS)
             elif stream.active or state is State.ERROR:
                 self._deadlines.setdefault(stream, time.monotonic() + grace_s(stream.params))
 
-    def _settle(self, stream: GuestStream, node: Node, round_trips: int = ROUND_TRIPS) -> None:
-        """Hand the port to the node when the server has made all links of it.
+    def _settle(self, stream: GuestStream, node: Node, round_trips: int) -> None:
+        """Hand the port to the node when the server has made all links of it; under the lock.
 
-        A node runs as soon as its first link does, so that the other channels would miss the beginning.
+        A node runs as soon as its first link does, so that the other channels would miss the beginning. While the clock
+        moves the audio it is lost anyway, and there is nothing to wait for.
         """
+        if not stream.active or (round_trips == 0 and node.state is not State.STREAMING):
+            return  # when it streams it will be tried again
+        if round_trips:
+            message = lambda: self._answered(stream, node, round_trips - 1)
+            self.session.sync(lambda: self._messages.put(message))
+            return
+        self._deadlines.pop(stream, None)
+        if stream.feed is Feed.CLOCK:
+            log.info("%s: on PipeWire again", stream.params.name)
+        stream.to_node()
+        stream.tell_recovered()
 
-        def answered() -> None:
-            self._messages.put(lambda: self._settled(stream, node, round_trips - 1))
-
-        self.session.sync(answered)
-
-    def _settled(self, stream: GuestStream, node: Node, round_trips: int) -> None:
+    def _answered(self, stream: GuestStream, node: Node, round_trips: int) -> None:
         with self.lock:
-            if stream.node is not node or not stream.active or node.state is not State.STREAMING:
-                return  # when it streams it will be tried again
-            if round_trips:
+            if stream.node is node:
                 self._settle(stream, node, round_trips)
-                return
-            self._deadlines.pop(stream, None)
-            if stream.feed is Feed.CLOCK:
-                log.info("%s: on PipeWire again", stream.params.name)
-            stream.to_node()
-            stream.tell_recovered()
 
     def _drained(self, stream: GuestStream, node: Node) -> None:
         with self.lock:
