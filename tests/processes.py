@@ -26,6 +26,16 @@ def await_until(condition: Callable[[], object], timeout_s: float, what: str) ->
         time.sleep(POLL_S)
 
 
+def threads(pid: int) -> list[dict[str, str]]:
+    """The fields of /proc/PID/task/*/status of every thread that lives."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lines = (task / "status").read_text().splitlines()
+            found.append(dict(line.split(":\t", 1) for line in lines if ":\t" in line))
+    return found
+
+
 class Process:
     """A running program whose output goes into a file.
 
@@ -41,6 +51,8 @@ class Process:
         A file descriptor for its standard output instead of `log`.
     prefer
         Let it run before others where that is permitted: for what must keep pace on a busy machine.
+    inherit
+        File descriptors of ours that it has too, under the same numbers.
     """
 
     def __init__(
@@ -51,6 +63,7 @@ class Process:
         *,
         stdout: int | None = None,
         prefer: bool = False,
+        inherit: Sequence[int] = (),
     ) -> None:
         self.command = list(command)
         self.log_path = log
@@ -65,6 +78,7 @@ class Process:
                 stdout=file if stdout is None else stdout,
                 stderr=file,
                 env=environment,
+                pass_fds=inherit,
             )
 
     @property

@@ -10,6 +10,7 @@ from vsnd_hybrid.backends import base
 
 class CommandBackend(base.Backend):
     name = "command"
+    uses = base.EVERYTHING  # the command may do anything; most backends need not say what they use
 
     def __init__(self, *, run: str = "aplay --quiet --format=dat") -> None:
         self.command = run

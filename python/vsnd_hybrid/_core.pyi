@@ -533,6 +533,54 @@ class PipeWirePort:
 
     def close(self) -> None: ...
 
+# ---------------------------------------------------------------- sandbox: walls around the process
+
+@final
+class Listener:
+    """A Unix socket that is bound and on which front ends wait: give its descriptor to `Server.listen`.
+
+    Who may connect is settled before anyone can: the owner until `mode` and `group` (a number) are set.
+
+    Raises OSError: EADDRINUSE if a living server has the path.
+    """
+
+    def __new__(cls, path: str | PathLike[str], *, mode: int = 0o600, group: int | None = None) -> Listener: ...
+    def fileno(self) -> int:
+        """ValueError once it was closed."""
+
+    def close(self) -> None:
+        """Remove the socket file, if it is still ours, and stop listening. Idempotent."""
+
+def no_new_privileges() -> None:
+    """PR_SET_NO_NEW_PRIVS, for the calling thread and those it makes."""
+
+def limit_resources(*, open_files: int) -> None:
+    """No core dumps, and at most so many descriptors. Limits are only lowered."""
+
+def become_user(uid: int, gid: int) -> None:
+    """Be this user for good, on every thread: without supplementary groups and capabilities. OSError; not for root."""
+
+def restrict_files(
+    permits: Sequence[str],
+    *,
+    read: Sequence[str | PathLike[str]],
+    write: Sequence[str | PathLike[str]],
+    sockets: Sequence[str | PathLike[str]],
+    required: bool,
+) -> int:
+    """Reach these files and directories and no others, for ever (Landlock): the calling thread and those it makes.
+
+    Returns the version of Landlock's interface, 0 if the kernel has none. OSError if it is `required` and the kernel does
+    not guard every access to files; ValueError if a permit (`backends.base.Needs`) is unknown. `sockets`: directories in which
+    sockets are made and removed.
+    """
+
+def restrict_calls(permits: Sequence[str]) -> None:
+    """Make no system calls but those that the daemon and the `permits` need, for ever, on every thread (seccomp).
+
+    Needs `no_new_privileges` before. ValueError if a permit is unknown; OSError if the kernel refuses.
+    """
+
 # ---------------------------------------------------------------- guest: the other side
 
 class GuestError(Exception):

@@ -35,6 +35,12 @@ RUN_OPTIONS: Final = (
     Option("inputs", int, "N", "Streams that record.  [default: 1]"),
     Option("config", str, "FILE", "A TOML file with these options and with streams described one by one."),
     Option("log-level", ("error", "warning", "info", "debug"), "LEVEL", "What to log on standard error."),
+    Option("socket-mode", str, "MODE", "Who may connect to the socket, in octal.  [default: 0600]"),
+    Option("socket-group", str, "GROUP", "The group of the socket."),
+    Option(
+        "sandbox", ("auto", "strict", "none"), "MODE", "Walls around the daemon: all that the host has, or no start."
+    ),
+    Option("user", str, "NAME[:GROUP]", "Become this user when started as root."),
     Option("print-capabilities", bool, "", "Print what this daemon is as JSON, and exit."),
 )
 

@@ -16,6 +16,7 @@ Everything here is about devices in general; sound is in `vsnd_hybrid.device`.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -291,7 +292,7 @@ def serve(device: Device, socket: str | PathLike[str] | int, *, mode: int = 0o60
     """
     loop = Loop()
     try:
-        with ending_on_signals(loop.stop):
+        with ending_on_signals(loop):
             server = DeviceServer(device, loop, ended=loop.stop)
             try:
                 server.listen(socket, mode=mode)
@@ -329,14 +330,22 @@ def running(device: _D, socket: str | PathLike[str] | int, *, mode: int = 0o600)
 
 
 @contextmanager
-def ending_on_signals(stop: Callable[[], Any]) -> Iterator[None]:
-    """Call `stop` at SIGINT and SIGTERM, while the block runs. Does nothing on other threads than the main one."""
+def ending_on_signals(loop: Loop) -> Iterator[None]:
+    """Stop `loop` at SIGINT and SIGTERM, while the block runs. Does nothing on other threads than the main one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A signal that comes just before the loop waits would wait with it, but for the byte that the interpreter writes here.
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    loop.watch(reader, lambda: os.read(reader, 64))
+    descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda *_: loop.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(descriptor)
+        loop.unwatch(reader)
+        os.close(reader)
+        os.close(writer)

@@ -6,4 +6,5 @@ pub mod guest;
 pub mod pcm;
 #[cfg(feature = "python")]
 mod python;
+pub mod sandbox;
 pub mod vhost;

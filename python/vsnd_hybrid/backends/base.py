@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from vsnd_hybrid._core import PcmPort
 
@@ -85,6 +85,41 @@ class EngineDevice:
     description: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a backend uses of the host: the sandbox leaves it that and nothing else (docs/security.md).
+
+    The system's libraries and data below /usr, and whatever Python can import, need not be named. Paths that do not exist
+    are left out.
+    """
+
+    #: Files that it reads, and directories with all that is below them.
+    read: tuple[str, ...] = ()
+    #: Files that it writes, and directories in which it makes, reads, writes and removes files.
+    write: tuple[str, ...] = ()
+    #: ``local-sockets`` (connects to Unix sockets), ``real-time`` (sets scheduling and limits), ``network`` (Internet
+    #: sockets), ``devices`` (ioctl of device files), ``processes`` (starts programs), ``executable-memory`` (makes code).
+    permits: frozenset[str] = frozenset(("local-sockets", "real-time"))
+    #: Modules to import before the sandbox stands: they start programs or look around when they are imported.
+    modules: tuple[str, ...] = ()
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(
+            self.read + other.read,
+            self.write + other.write,
+            self.permits | other.permits,
+            self.modules + other.modules,
+        )
+
+
+#: For a backend that does what its user tells it, such as starting any command: a sandbox that lets through nearly all.
+EVERYTHING: Final = Needs(
+    read=("/",),
+    write=("/",),
+    permits=frozenset(("local-sockets", "real-time", "network", "devices", "processes", "executable-memory")),
+)
+
+
 class EngineEvent(Enum):
     """What an engine tells of its own accord."""
 
@@ -147,6 +182,16 @@ class Backend(ABC):
 
     #: The name for ``--backend``.
     name: ClassVar[str]
+    #: What it uses of the host. By default: audio servers by their sockets, real-time threads, and no files of its own.
+    uses: ClassVar[Needs] = Needs()
+
+    @classmethod
+    def needs(cls, options: Mapping[str, str]) -> Needs:
+        """What an instance with these options uses of the host: `uses`, unless the options have a say in it.
+
+        Asked before the instance is made, so the options may be wrong.
+        """
+        return cls.uses
 
     @abstractmethod
     def capabilities(self, direction: Direction) -> PcmCapabilities:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vsnd_hybrid._core import ClockPort, PcmPort
-from vsnd_hybrid.backends.base import Backend, Direction, EngineStream, EventSink, PcmCapabilities, PcmParams
+from vsnd_hybrid.backends.base import Backend, Direction, EngineStream, EventSink, Needs, PcmCapabilities, PcmParams
 from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES, SAMPLE_BYTES
 from vsnd_hybrid.backends.options import boolean
 
@@ -14,6 +14,7 @@ class NullBackend(Backend):
     """Parameters: `paced` (true): at the stream's rate, by the clock; false: as fast as the guest can."""
 
     name: ClassVar[str] = "null"
+    uses: ClassVar[Needs] = Needs(permits=frozenset())
 
     def __init__(self, *, paced: str = "true") -> None:
         self._paced = boolean("paced", paced)

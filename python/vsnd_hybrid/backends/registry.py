@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, reduce
 from importlib import import_module
+from operator import or_
 from typing import Final
 
-from vsnd_hybrid.backends.base import Backend, BackendError, EngineUnavailable
+from vsnd_hybrid.backends.base import Backend, BackendError, EngineUnavailable, Needs
 from vsnd_hybrid.backends.options import BackendSpec
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,18 @@ def known_options(backend: type[Backend]) -> tuple[str, ...]:
     """The options of a backend: the keyword-only parameters of its constructor."""
     parameters = inspect.signature(backend).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def needs(spec: BackendSpec) -> Needs:
+    """What the backend that `spec` names uses of the host; for `auto`, any that it may choose. Raises `BackendError`."""
+    if spec.name == "auto":
+        # One that is not our own has what every backend has by default; nothing is searched for it.
+        return reduce(or_, (load(name).needs({}) for name in AUTO if name in OWN), Needs())
+    backend = load(spec.name)
+    try:
+        return backend.needs(spec.options)
+    except Exception as error:  # foreign code, as in `load`
+        raise BackendError(f"backend {spec.name!r} failed: {type(error).__name__}: {_line(error)}") from error
 
 
 def create(spec: BackendSpec | str) -> Backend:

@@ -5,6 +5,7 @@ The device's own view of this is `vsnd_hybrid.device.config`; nothing here knows
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -16,7 +17,8 @@ from vsnd_hybrid.service.errors import ConfigError
 #: Streams of one device, each way. A stream costs the guest a PCM device.
 MAX_STREAMS = 32
 LOG_LEVELS = ("error", "warning", "info", "debug")
-
+SANDBOX_MODES = ("auto", "strict", "none")
+MODE_ALLOWED = "octal permissions such as 0660"
 
 AUTO = BackendSpec("auto")
 
@@ -47,6 +49,10 @@ class Settings(NamedTuple):
     outputs: int | None = None
     inputs: int | None = None
     log_level: str | None = None
+    sandbox: str | None = None
+    user: str | None = None
+    socket_mode: int | None = None
+    socket_group: str | None = None
     streams: tuple[StreamSettings, ...] = ()
 
     def over(self, file: Settings) -> Settings:
@@ -63,8 +69,17 @@ class Settings(NamedTuple):
             outputs=file.outputs if self.outputs is None else self.outputs,
             inputs=file.inputs if self.inputs is None else self.inputs,
             log_level=self.log_level or file.log_level,
+            sandbox=self.sandbox or file.sandbox,
+            user=self.user or file.user,
+            socket_mode=file.socket_mode if self.socket_mode is None else self.socket_mode,
+            socket_group=self.socket_group or file.socket_group,
             streams=file.streams,
         )
+
+    def backends(self) -> tuple[BackendSpec, ...]:
+        """Every backend that a stream uses, once. Raises `ConfigError` as `all_streams`."""
+        default = self.backend or AUTO
+        return tuple({str(spec): spec for spec in (s.backend or default for s in self.all_streams())}.values())
 
     def all_streams(self) -> tuple[StreamSettings, ...]:
         """Every stream, those that are only counted included; by default one each way. Outputs come first.
@@ -80,7 +95,14 @@ class Settings(NamedTuple):
         return (StreamSettings(direction="output"),) * outputs + (StreamSettings(direction="input"),) * inputs
 
 
-def from_options(*, backend: str | None = None, config: str | None = None, **values: Any) -> Settings:
+def permissions(text: str) -> int | None:
+    """The mode of a socket from its octal digits, such as ``0660``; None if it is none."""
+    return int(text, 8) if re.fullmatch("0?[0-7]{3}", text) else None
+
+
+def from_options(
+    *, backend: str | None = None, config: str | None = None, socket_mode: str | None = None, **values: Any
+) -> Settings:
     """The settings of a command line, and of the configuration file that it names.
 
     Raises `ConfigError`.
@@ -89,7 +111,10 @@ def from_options(*, backend: str | None = None, config: str | None = None, **val
         spec = None if backend is None else BackendSpec.parse(backend)
     except BackendError as error:
         raise ConfigError(str(error)) from None
-    settings = Settings(backend=spec, **values)
+    mode = None if socket_mode is None else permissions(socket_mode)
+    if socket_mode is not None and mode is None:
+        raise ConfigError(f"--socket-mode is {socket_mode!r}; allowed: {MODE_ALLOWED}")
+    settings = Settings(backend=spec, socket_mode=mode, **values)
     for name in ("outputs", "inputs"):
         count = getattr(settings, name)
         if count is not None and not 0 <= count <= MAX_STREAMS:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
-import os
-import stat
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import Backend, BackendError, Direction
 from vsnd_hybrid.device import Controls, DeviceConfig, DeviceConfigError, SoundDevice, StreamConfig
 from vsnd_hybrid.loop import Loop
+from vsnd_hybrid.service.address import Address
 from vsnd_hybrid.service.config import AUTO, Settings
 from vsnd_hybrid.service.errors import ConfigError, ServiceError
+from vsnd_hybrid.service.notify import ServiceManager
+from vsnd_hybrid.service.sandbox import Sandbox, needs_of
 from vsnd_hybrid.vhost import DeviceServer, ending_on_signals
 
-#: What fits into a Unix socket's address on Linux, less the terminating zero.
-_PATH_BYTES = 107
 #: So long the end waits for engines that are busy: the daemon ends within 200 ms.
 _CLOSE_S = 0.1
 #: So long one Python thread may keep the others waiting: a backend in Python has to be in time for a period.
@@ -35,23 +36,42 @@ def serve(settings: Settings) -> None:
         The daemon cannot start; its message is one line.
     """
     _log_to_stderr(settings.log_level or "warning")
-    address = _address(settings)
+    address = Address(settings)
+    become = _user(settings.user) if settings.user else None
+    walls = Sandbox(settings.sandbox or "auto")
     engines = Engines()
     loop = Loop()
-    try:
-        with ending_on_signals(loop.stop):
-            server = DeviceServer(_device(settings, engines), loop, ended=loop.stop)
-            try:
-                _listen(server, address)
-                # What start-up made lives as long as the daemon: the collector need not walk it while audio plays.
-                gc.freeze()
-                sys.setswitchinterval(_SWITCH_S)
-                loop.run()
-            finally:
-                server.close()
-    finally:
-        engines.close()
-        loop.close()
+    with ExitStack() as stack:
+        manager = stack.enter_context(ServiceManager())
+        stack.callback(loop.close)
+        stack.callback(engines.close)
+        stack.callback(address.close)
+        stack.enter_context(ending_on_signals(loop))
+        walls.limit()
+        if become:
+            # Made where only root may, perhaps; front ends wait until the engines are there.
+            address.bind()
+            become()
+        needs = needs_of(settings.backends() if walls.wanted else ())
+        walls.restrict_files(needs, address.directory)
+        server = DeviceServer(_device(settings, engines), loop, ended=loop.stop)
+        stack.callback(server.close)
+        address.bind()
+        walls.restrict_calls(needs)
+        address.serve(server)
+        # What start-up made lives as long as the daemon: the collector need not walk it while audio plays.
+        gc.freeze()
+        sys.setswitchinterval(_SWITCH_S)
+        manager.ready(f"Serving on {address}")
+        loop.run()
+        manager.stopping()
+
+
+def _user(text: str) -> Callable[[], None]:
+    """How to become this user. Raises `ConfigError`."""
+    from vsnd_hybrid.service.users import become, find_user
+
+    return partial(become, find_user(text))
 
 
 class Engines:
@@ -104,58 +124,6 @@ def _device(settings: Settings, engines: Engines) -> SoundDevice:
         raise ConfigError(str(error)) from error
     except (BackendError, TimeoutError) as error:
         raise ServiceError(f"an engine does not tell what it can do: {error}") from error
-
-
-def _address(settings: Settings) -> str | int:
-    """The socket's path or descriptor, looked at before an engine is bothered. Raises `ServiceError`."""
-    if settings.fd is not None:
-        if settings.socket_path is not None:
-            raise ConfigError("--fd and --socket-path are both given; one of them is needed")
-        return _descriptor(settings.fd)
-    if not settings.socket_path:
-        raise ConfigError("no socket: give --socket-path PATH, --fd N, or socket-path in the configuration")
-    path = settings.socket_path
-    length = len(os.fsencode(path))
-    if length > _PATH_BYTES:
-        raise ServiceError(
-            f"socket path of {length} bytes: a Unix socket's has at most {_PATH_BYTES}; choose a shorter one"
-        )
-    directory = os.path.dirname(path) or "."
-    if not os.path.isdir(directory):
-        raise ServiceError(f"cannot make {path}: there is no directory {directory}; create it first")
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise ServiceError(f"cannot make {path}: it exists and is no socket; remove it or choose another path")
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise ServiceError(f"cannot make {path}: {error.strerror}") from error
-    return path
-
-
-def _descriptor(fd: int) -> int:
-    try:
-        mode = os.fstat(fd).st_mode
-    except (OSError, OverflowError):
-        raise ServiceError(f"--fd {fd}: not an open descriptor; pass a socket to this process") from None
-    if not stat.S_ISSOCK(mode):
-        raise ServiceError(f"--fd {fd}: not a socket; a listening or a connected Unix socket is needed")
-    import socket
-
-    with socket.socket(fileno=os.dup(fd)) as found:
-        if found.family != socket.AF_UNIX or found.type != socket.SOCK_STREAM:
-            raise ServiceError(f"--fd {fd}: not a Unix stream socket; a listening or a connected one is needed")
-    return fd
-
-
-def _listen(server: DeviceServer, address: str | int) -> None:
-    try:
-        server.listen(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ServiceError(f"{address} is in use by a living daemon; stop it or choose another path") from error
-        where = f"--fd {address}" if isinstance(address, int) else address
-        raise ServiceError(f"cannot serve on {where}: {error.strerror or error}") from error
 
 
 def _log_to_stderr(level: str) -> None:

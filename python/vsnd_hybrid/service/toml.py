@@ -16,7 +16,15 @@ import msgspec
 from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES
 from vsnd_hybrid.backends.options import BackendSpec
-from vsnd_hybrid.service.config import LOG_LEVELS, MAX_STREAMS, Settings, StreamSettings
+from vsnd_hybrid.service.config import (
+    LOG_LEVELS,
+    MAX_STREAMS,
+    MODE_ALLOWED,
+    SANDBOX_MODES,
+    Settings,
+    StreamSettings,
+    permissions,
+)
 from vsnd_hybrid.service.errors import ConfigError
 from vsnd_hybrid.wire import PcmFormat
 
@@ -31,6 +39,10 @@ _ALLOWED = {
     "outputs": f"a number from 0 to {MAX_STREAMS}",
     "inputs": f"a number from 0 to {MAX_STREAMS}",
     "log-level": ", ".join(f'"{level}"' for level in LOG_LEVELS),
+    "sandbox": ", ".join(f'"{mode}"' for mode in SANDBOX_MODES),
+    "user": 'a string: "NAME" or "NAME:GROUP"',
+    "socket-mode": f"a string: {MODE_ALLOWED}",
+    "socket-group": "a string: a group's name or number",
     "stream": "[[stream]] tables, one for each stream",
     "stream.direction": '"output" or "input"',
     "stream.backend": _BACKEND,
@@ -60,6 +72,10 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     outputs: int | None = None
     inputs: int | None = None
     log_level: str | None = None
+    sandbox: str | None = None
+    user: str | None = None
+    socket_mode: str | None = None
+    socket_group: str | None = None
     stream: list[_Stream] = []
 
 
@@ -147,6 +163,11 @@ def _settings(data: dict[str, Any]) -> Settings:
             raise _WrongError((key,), f"{key} counts streams that [[stream]] describes", "one of the two")
     if file.log_level is not None and file.log_level not in LOG_LEVELS:
         raise _WrongError(("log-level",), f'log-level is "{file.log_level}"')
+    if file.sandbox is not None and file.sandbox not in SANDBOX_MODES:
+        raise _WrongError(("sandbox",), f'sandbox is "{file.sandbox}"')
+    socket_mode = None if file.socket_mode is None else permissions(file.socket_mode)
+    if file.socket_mode is not None and socket_mode is None:
+        raise _WrongError(("socket-mode",), f'socket-mode is "{file.socket_mode}"')
     if len(file.stream) > MAX_STREAMS:
         raise _WrongError(("stream", MAX_STREAMS), f"{len(file.stream)} streams", f"at most {MAX_STREAMS}")
     return Settings(
@@ -155,6 +176,10 @@ def _settings(data: dict[str, Any]) -> Settings:
         outputs=file.outputs,
         inputs=file.inputs,
         log_level=file.log_level,
+        sandbox=file.sandbox,
+        user=file.user,
+        socket_mode=socket_mode,
+        socket_group=file.socket_group,
         streams=tuple(_stream(stream, index) for index, stream in enumerate(file.stream)),
     )
 

@@ -12,6 +12,7 @@ mod event;
 mod guest;
 mod memory;
 mod queue;
+mod sandbox;
 mod server;
 pub(crate) mod stream;
 
@@ -51,6 +52,8 @@ mod _core {
     use super::memory::{GuestBuffer, GuestMemory};
     #[pymodule_export]
     use super::queue::Virtqueue;
+    #[pymodule_export]
+    use super::sandbox::{Listener, become_user, limit_resources, no_new_privileges, restrict_calls, restrict_files};
     #[pymodule_export]
     use super::server::Server;
     #[pymodule_export]

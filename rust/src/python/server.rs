@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pyo3::exceptions::{PyIndexError, PyOSError};
+use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 
 use super::bytes::BytesLike;
+use super::error::with_path;
 use super::event::Event;
 use super::memory::GuestMemory;
 use super::queue::Virtqueue;
@@ -61,14 +62,9 @@ impl Server {
             Socket::Descriptor(fd) => self.0.listen_fd(*fd),
             Socket::Path(path) => self.0.listen(path, mode),
         });
-        // With the path, as Python's own calls have it.
-        r.map_err(|e| match (e.raw_os_error(), socket) {
-            (Some(code), Socket::Path(path)) => {
-                let text = e.to_string();
-                let text = text.split(" (os error").next().unwrap_or_default().to_owned();
-                PyOSError::new_err((code, text, path))
-            }
-            _ => e.into(),
+        r.map_err(|e| match socket {
+            Socket::Path(path) => with_path(e, path),
+            Socket::Descriptor(_) => e.into(),
         })
     }
 

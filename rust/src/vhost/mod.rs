@@ -13,7 +13,7 @@ mod messages;
 pub mod ring;
 pub mod server;
 mod sigbus;
-mod socket;
+pub mod socket;
 mod transfer;
 pub mod worker;
 

@@ -54,7 +54,7 @@ impl Server {
     /// Bind a path and serve. Returns when connections are accepted.
     pub fn listen(&self, path: &Path, mode: u32) -> io::Result<()> {
         let mut thread = self.idle()?;
-        let (listener, file) = bind(path, mode)?;
+        let (listener, file) = bind(path, mode, None)?;
         *lock(&self.file) = Some(file);
         self.serve(Source::Listener(listener), &mut thread)
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -30,16 +30,12 @@ pub enum Source {
     Connected(UnixStream),
 }
 
-/// Bind with the mode set before anyone can connect; a stale file is replaced, a living server's is not.
-pub fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
-    // SAFETY: plain socket(2); the descriptor is owned from here on.
-    let fd = unsafe {
-        let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd)
-    };
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Bind; a stale file is replaced, a living server's is not. Until `open_to` nobody but the owner may connect.
+fn bind_to(fd: &OwnedFd, path: &Path, mode: u32) -> io::Result<()> {
     let bytes = path.as_os_str().as_bytes();
     // SAFETY: all-zero is a valid sockaddr_un.
     let mut addr: libc::sockaddr_un = unsafe { std::mem::zeroed() };
@@ -53,31 +49,60 @@ pub fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     let try_bind = || {
         let len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
         // SAFETY: an open socket; `addr` is initialised and of the length named.
-        let rc = unsafe {
-            // The file gets the socket's own mode.
-            libc::fchmod(fd.as_raw_fd(), mode);
-            libc::bind(fd.as_raw_fd(), (&raw const addr).cast(), len)
-        };
-        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        unsafe {
+            // The file gets the socket's own mode, less the umask.
+            check(libc::fchmod(fd.as_raw_fd(), mode & 0o600))?;
+            check(libc::bind(fd.as_raw_fd(), (&raw const addr).cast(), len))
+        }
     };
-    if let Err(e) = try_bind() {
-        if e.raw_os_error() != Some(libc::EADDRINUSE) {
-            return Err(e);
-        }
-        let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-        let refused = |e: io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
-        if !is_socket || !UnixStream::connect(path).is_err_and(refused) {
-            return Err(e);
-        }
-        fs::remove_file(path)?;
-        try_bind()?;
+    let Err(e) = try_bind() else {
+        return Ok(());
+    };
+    if e.raw_os_error() != Some(libc::EADDRINUSE) {
+        return Err(e);
     }
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    let refused = |e: io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
+    if !is_socket || !UnixStream::connect(path).is_err_and(refused) {
+        return Err(e);
+    }
+    fs::remove_file(path)?;
+    try_bind()
+}
+
+/// Give the socket file its group and mode. Returns which file it is.
+fn open_to(path: &Path, mode: u32, group: Option<u32>) -> io::Result<(u64, u64)> {
+    // By a descriptor: the path could lead to another file at each look.
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let m = file.metadata()?;
+    if !m.file_type().is_socket() {
+        return Err(io::Error::from_raw_os_error(libc::ENOTSOCK));
+    }
+    let this = format!("/proc/self/fd/{}", file.as_raw_fd());
+    if group.is_some() {
+        chown(&this, None, group)?;
+    }
+    if mode != m.mode() & 0o777 {
+        fs::set_permissions(&this, fs::Permissions::from_mode(mode))?;
+    }
+    Ok((m.dev(), m.ino()))
+}
+
+/// Make a socket on which front ends wait. Who may connect (`mode`, `group`) is settled before anyone can.
+pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> io::Result<(UnixListener, SocketFile)> {
+    // SAFETY: plain socket(2); the descriptor is owned from here on.
+    let fd = unsafe {
+        let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        check(fd)?;
+        OwnedFd::from_raw_fd(fd)
+    };
+    bind_to(&fd, path, mode)?;
+    let identity = open_to(path, mode, group).inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })?;
+    let file = SocketFile { path: std::path::absolute(path)?, identity };
     // SAFETY: an open, bound socket.
-    if unsafe { libc::listen(fd.as_raw_fd(), 128) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let m = fs::symlink_metadata(path)?;
-    let file = SocketFile { path: std::path::absolute(path)?, identity: (m.dev(), m.ino()) };
+    check(unsafe { libc::listen(fd.as_raw_fd(), 128) }).inspect_err(|_| file.remove())?;
     Ok((UnixListener::from(fd), file))
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from vsnd_hybrid.backends.base import (
     Direction,
     EngineStream,
     EventSink,
+    Needs,
     PcmCapabilities,
     PcmParams,
 )
@@ -54,6 +56,17 @@ class FileBackend(Backend):
         self._input = Path(input) if input else None
         self._loop = boolean("loop", loop)
         self._input_capabilities = _of_file(self._input) if self._input else _ANY
+
+    @classmethod
+    def needs(cls, options: Mapping[str, str]) -> Needs:
+        source = options.get("input", "")
+        return Needs(
+            read=(source,) if source else (),
+            write=(options.get("dir", "."),),
+            permits=frozenset(),
+            # It asks the linker's tools for libsndfile.
+            modules=("soundfile",) if options.get("format", "wav") != "wav" else (),
+        )
 
     def capabilities(self, direction: Direction) -> PcmCapabilities:
         if direction is Direction.INPUT:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from vsnd_hybrid._core import PcmPort
@@ -13,6 +14,7 @@ from vsnd_hybrid.backends.base import (
     EngineDevice,
     EngineStream,
     EventSink,
+    Needs,
     PcmCapabilities,
     PcmParams,
 )
@@ -52,6 +54,13 @@ class PipeWireBackend(Backend):
         self._options = {"target": target, "latency": latency, "props": props}
         number("latency", latency, 0, 1 << 16)
         self._supervisor = Supervisor(remote)
+
+    @classmethod
+    def needs(cls, options: Mapping[str, str]) -> Needs:
+        own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+        moved = ("PIPEWIRE_CONFIG_DIR", "PIPEWIRE_MODULE_DIR", "SPA_PLUGIN_DIR", "SPA_DATA_DIR")
+        paths = [path for name in moved for path in os.environ.get(name, "").split(":") if path]
+        return Needs(read=("/etc/pipewire", f"{own}/pipewire", "/etc/machine-id", *paths))
 
     def capabilities(self, direction: Direction) -> PcmCapabilities:
         return _CAPABILITIES
