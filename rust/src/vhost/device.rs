@@ -165,7 +165,8 @@ impl Device {
             return Ok(());
         }
         if let Some(h) = &self.handler {
-            h.started(ring, fresh, !fresh && ring.base() == stopped_at);
+            // Also where that is 0, before anything came back; a new driver's streams are reset with its control queue.
+            h.started(ring, fresh, ring.base() == stopped_at);
         }
         self.events.push(Event::Started { queue: ring.index, base: ring.base(), fresh });
         self.watch(ring, kick)?;
