@@ -27,7 +27,7 @@ run: build ## a guest plays a tune through the device into a file: is every fram
 	@$(BIN)/vsnd-hybrid demo
 
 test: system lint ## everything: lint, Rust, Python, real Linux guests
-	$(CARGO) test --release
+	$(CARGO) test --profile quick
 	$(BIN)/python -m pytest
 
 lint: build .venv/.dev ## ruff, mypy --strict, stubtest, rustfmt, clippy
@@ -45,7 +45,7 @@ bench: rust ## what the audio path costs (criterion)
 guest: system build .venv/.dev ## a shell in a small Linux that has the sound card
 	@$(BIN)/python -m tests.guests.shell
 
-build: .venv/.built ## the extension, in .venv
+build: rust .venv/.built ## the extension, in .venv
 
 clean: ## remove all that was built or downloaded
 	rm -rf target .venv .cache demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -74,7 +74,6 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.built: .venv/.run Cargo.toml Cargo.lock pyproject.toml $(RUST)
-	@scripts/check-rust
 	@echo "building the extension (a minute the first time)"
 	@$(BIN)/maturin develop --release --locked >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
 	@touch $@

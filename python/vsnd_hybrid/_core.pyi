@@ -23,7 +23,7 @@ class Event:
 
     @final
     class Connected(Event):
-        """A front end connected."""
+        """A front end connected, and has said its first message."""
 
         __match_args__: ClassVar[tuple[str, ...]] = ()
         def __new__(cls) -> Event.Connected: ...
@@ -78,6 +78,22 @@ class Event:
         def queue(self) -> int: ...
         @property
         def forced(self) -> int: ...
+
+    @final
+    class StateWanted(Event):
+        """Every ring is stopped, and the front end saves the device: give its state to `Server.answer_state`, soon."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ()
+        def __new__(cls) -> Event.StateWanted: ...
+
+    @final
+    class StateGiven(Event):
+        """No ring runs yet, and this is the state to go on from: call `Server.answer_state`, with None to refuse, soon."""
+
+        __match_args__: ClassVar[tuple[str, ...]] = ("state",)
+        def __new__(cls, state: bytes) -> Event.StateGiven: ...
+        @property
+        def state(self) -> bytes: ...
 
     @final
     class Kicked(Event):
@@ -179,6 +195,19 @@ class Server:
 
     def set_config(self, config: Buffer) -> None:
         """Replace the configuration space."""
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether `keep_state` has a place."""
+
+    def keep_state(self, state: Buffer) -> bool:
+        """Keep the device's state where a later process finds it if this one dies (`Event.StateGiven`).
+
+        False if the front end offers no such place (INFLIGHT_SHMFD), or it is longer than 32 KiB.
+        """
+
+    def answer_state(self, state: Buffer | None) -> None:
+        """Answer `Event.StateWanted` with the state, or `Event.StateGiven` with anything; None refuses."""
 
     @property
     def memory(self) -> GuestMemory:
@@ -355,6 +384,15 @@ class PcmStream:
         """The engine's side."""
 
     @property
+    def kept(self) -> tuple[list[int], int]:
+        """What was not consumed when the ring stopped: the heads of the messages, and the bytes of the first that were.
+
+        Set in another process, before the ring starts, it is gone on with.
+        """
+
+    @kept.setter
+    def kept(self, kept: tuple[Sequence[int], int]) -> None: ...
+    @property
     def running(self) -> bool: ...
     @property
     def stats(self) -> dict[str, int]:
@@ -513,9 +551,17 @@ class SoundDriver:
         need_reply: bool = False,
         kick_at_start: bool = True,
         events: bool = True,
+        handshake: bool = True,
+        rings_in: int | None = None,
+        buffers_in: int | None = None,
         connect_timeout: float = 5.0,
         request_timeout: float = 1.0,
-    ) -> SoundDriver: ...
+    ) -> SoundDriver:
+        """Without `handshake` nothing is sent of its own accord: the caller is the front end (`slots`, `DriverQueue.user_parts`,
+        `kick_fd`, `call_fd` tell what it needs) and gives the `features` that it agreed on. `rings_in`, `buffers_in`:
+        regions to allocate from.
+        """
+
     @property
     def offered(self) -> int:
         """Feature bits that the device offered."""
@@ -591,6 +637,13 @@ class SoundDriver:
     def regions(self) -> list[tuple[int, int]]:
         """(address, size) of each memory region, ascending."""
 
+    @property
+    def slots(self) -> list[tuple[int, int, int, int]]:
+        """(address, size, address in this process, memfd) of each memory region, ascending. The memfd stays ours."""
+
+    def place_buffers(self, region: int | None = None) -> None:
+        """Allocate buffers from this region from now on; None: the highest place."""
+
     def alloc(self, n: int, align: int = 16) -> int:
         """Take memory for a buffer; returns its guest-physical address."""
 
@@ -607,6 +660,9 @@ class SoundDriver:
 
     def reset(self, style: str = "qemu") -> None:
         """ValueError unless qemu, crosvm, libkrun or reset-device."""
+
+    def reboot(self, *, zero: bool = True) -> None:
+        """The guest's part of a reset: streams cut off, new rings; with `zero` in empty memory. The device is not told."""
 
     def remap(self) -> None: ...
     def add_region(self, region: int) -> None:
@@ -668,6 +724,24 @@ class DriverQueue:
     @property
     def parts(self) -> tuple[int, int, int]:
         """Addresses of descriptor table, available ring and used ring."""
+
+    @property
+    def user_parts(self) -> tuple[int, int, int]:
+        """The same as addresses in this process, for SET_VRING_ADDR."""
+
+    @property
+    def kick_fd(self) -> int:
+        """The eventfd; it stays ours."""
+
+    @property
+    def call_fd(self) -> int:
+        """The eventfd; it stays ours."""
+
+    def new_kick(self) -> None:
+        """Use a new kick eventfd; the device must be told."""
+
+    def new_call(self) -> None:
+        """Use a new call eventfd; the device must be told."""
 
     def push(self, pieces: Sequence[tuple[int, int, bool]], *, indirect: bool = True) -> int:
         """A chain of (address, length, writable); returns its head. Not published."""

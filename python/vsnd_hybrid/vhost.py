@@ -93,6 +93,15 @@ class Device:
     def config_written(self, offset: int, data: bytes) -> None:
         """The driver wrote to the configuration space."""
 
+    def save(self) -> bytes:
+        """The state that a later life of this device, in another process, goes on from. Every ring is stopped."""
+        return b""
+
+    def restore(self, state: bytes) -> None:
+        """Go on from what `save` returned in another process; no ring runs yet. Raises ValueError to refuse."""
+        if state:
+            raise ValueError("this device has no state")
+
     def event(self, event: Event) -> None:
         """Anything that has no method of its own."""
 
@@ -232,10 +241,31 @@ class DeviceServer:
                 self._guarded(device.reset)
             case Event.ConfigWritten(offset, data):
                 self._guarded(device.config_written, offset, data)
+            case Event.StateWanted():
+                self._save()
+            case Event.StateGiven(state):
+                self._restore(state)
             case Event.Fault(queue, reason):
                 self._guarded(device.fault, queue, reason)
             case _:
                 self._guarded(device.event, event)
+
+    def _save(self) -> None:
+        state: bytes | None = None
+        try:
+            state = self.device.save()
+        except Exception as error:  # noqa: BLE001 - the front end is told, the device goes on
+            self.report(f"{type(self.device).__name__}.save", error)
+        self._server.answer_state(state)
+
+    def _restore(self, state: bytes) -> None:
+        answer: bytes | None = b""
+        try:
+            self.device.restore(state)
+        except Exception as error:  # noqa: BLE001 - as in `_save`
+            self.report(f"{type(self.device).__name__}.restore", error)
+            answer = None
+        self._server.answer_state(answer)
 
     def _guarded(self, method: Callable[..., None], *values: Any) -> None:
         try:

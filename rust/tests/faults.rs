@@ -8,8 +8,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use _core::guest::{Driver, Kick, Options, Socket, wire};
+use _core::pcm::stream::Mode;
 use _core::vhost::events::Event;
-use common::{Rig, is_alive, socket_path};
+use common::slots::Slots;
+use common::{Rig, is_alive, shape, socket_path};
 
 /// The crate never registers a kick descriptor that replaces another one on a running ring, and the old one, still open in
 /// the front end, makes its worker spin.
@@ -184,4 +186,31 @@ fn half_a_message_of_the_front_end_ends_it_when_another_waits() {
     first.frontend().send_bytes(&[1, 0, 0], &[]).expect("send");
     is_alive(&rig.connect(Options::default()));
     assert!(rig.saw(|e| matches!(e, Event::Disconnected { reason } if reason.contains("middle of a message"))));
+}
+
+/// A front end that truncates the memory it shares ends its connection, not the process, also while an engine reads it.
+#[test]
+fn memory_that_is_cut_short_ends_its_connection_only() {
+    let rig = Rig::new(&[false]);
+    let stream = &rig.streams[0];
+    let driver = rig.connect(Options::default());
+    stream.configure(shape(4)).unwrap();
+    stream.set_mode(Mode::Queue);
+    stream.start();
+    let slots = Slots::new(&driver, 0);
+    {
+        let mut tx = driver.queue(wire::TX).unwrap().lock();
+        slots.heads.iter().for_each(|&h| tx.offer(h));
+        tx.publish(Kick::Asked);
+    }
+    assert!(stream.pull(&mut [0; 100], 0) > 0);
+    driver.ram().file(0).set_len(0).expect("truncate");
+    // What is read is lost, and nobody dies of it.
+    stream.pull(&mut [0; 100_000], 0);
+    rig.until("the end of the connection", || {
+        rig.saw(|e| matches!(e, Event::Disconnected { reason } if reason.contains("short")))
+    });
+    // The driver's own mapping is as dead as ours: it must not be touched again.
+    std::mem::forget(driver);
+    is_alive(&rig.connect(Options::default()));
 }

@@ -28,7 +28,7 @@ fn operation() -> impl Strategy<Value = Op> {
         1 => stream.clone().prop_map(|stream| Op::Stop { stream }),
         1 => stream.prop_map(|stream| Op::Flush { stream }),
         4 => any::<(bool, bool)>().prop_map(|(rx, by_disabling)| Op::StopRing { rx, by_disabling }),
-        6 => any::<bool>().prop_map(|rx| Op::ResumeRing { rx }),
+        6 => any::<(bool, bool)>().prop_map(|(rx, by_enabling)| Op::ResumeRing { rx, by_enabling }),
         1 => Just(Op::Remap),
         1 => Just(Op::Reset),
     ]
@@ -59,7 +59,7 @@ fn a_pause_in_the_first_message_loses_and_repeats_nothing() {
         Op::Offer { stream: 0, rx: false, bytes: 400, form: Form::Whole, quiet: false },
         Op::Move { stream: 0, bytes: 100, real_time: true },
         Op::StopRing { rx: false, by_disabling: false },
-        Op::ResumeRing { rx: false },
+        Op::ResumeRing { rx: false, by_enabling: false },
         Op::Move { stream: 0, bytes: 400, real_time: true },
     ] {
         bench.apply(op);

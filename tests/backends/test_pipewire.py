@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from vsnd_hybrid.guest import VirtualGuest
 from tests.backends.conftest import INPUT, OUTPUT, GuestFactory
 from tests.guests import audio
 from tests.processes import Process, await_until
-from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession
+from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording
 
 FRAMES = 96_000
+#: Silence before what is spoken: it flows while the microphone's two channels are linked, one after the other.
+LEAD = audio.silence(24_000)
 
 
 @pytest.fixture
@@ -52,40 +54,61 @@ def node(session: PipeWireSession, name: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- what is heard
 
 
+def heard_of(session: PipeWireSession, play: Callable[[Recording], None]) -> audio.Heard:
+    """What a recorder hears of `FRAMES` that are played; on a busy machine again if it was itself too late for them."""
+    for _ in range(4):
+        recording = session.record()
+        play(recording)
+        heard = audio.locate(recording.heard(), FRAMES)
+        excused = not heard.holds(FRAMES) and recording.missed_cycles
+        recording.stop()
+        if not excused:
+            break
+    return heard
+
+
 @pytest.mark.parametrize(("period_frames", "periods"), [(1024, 4), (480, 4), (777, 3)])
 def test_every_frame_is_heard_once_and_in_order(
     session: PipeWireSession, guest_on: GuestFactory, period_frames: int, periods: int
 ) -> None:
     _, guest = backend_of(guest_on, directions=(OUTPUT,))
-    recording = session.record()
-    report = guest.play(audio.numbered(FRAMES), period_frames=period_frames, periods=periods)
-    assert report.ok
-    assert audio.locate(recording.stop(), FRAMES).holds(FRAMES), "the end too: nothing follows it"
+
+    def play(_: Recording) -> None:
+        assert guest.play(audio.numbered(FRAMES), period_frames=period_frames, periods=periods).ok
+
+    heard = heard_of(session, play)
+    assert heard.holds(FRAMES), f"the end too, though nothing follows it: {heard}"
 
 
 def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: GuestFactory) -> None:
     _, guest = backend_of(guest_on, directions=(INPUT,))
-    run = guest.start_record(period_frames=1024, periods=8)
-    assert run.wait_messages(4)
-    pause = audio.silence(TAIL_FRAMES)
-    session.speak(pause + audio.numbered(FRAMES) + pause).wait()
-    recorded = run.stop()
-    assert audio.locate(recorded.data + recorded.tail, FRAMES).holds(FRAMES)
+    for _ in range(3):  # on a busy machine the speaker, a process like any other, may be too late for the graph
+        run = guest.start_record(period_frames=1024, periods=16)
+        assert run.wait_messages(4)
+        session.speak(LEAD + audio.numbered(FRAMES) + audio.silence(TAIL_FRAMES)).wait()
+        recorded = run.stop()
+        heard = audio.locate(recorded.data + recorded.tail, FRAMES)
+        if heard.holds(FRAMES):
+            break
+    assert heard.holds(FRAMES), heard
 
 
 @pytest.mark.parametrize("pause_frames", [4096, 1])
 def test_a_pause_loses_nothing(session: PipeWireSession, guest_on: GuestFactory, pause_frames: int) -> None:
     """Also one that ends while the engine still plays what it was given before."""
     _, guest = backend_of(guest_on, directions=(OUTPUT,))
-    recording = session.record()
-    run = guest.start_play(audio.numbered(FRAMES), period_frames=1024)
-    for messages in (20, 40, 60):
-        assert run.wait_messages(messages)
-        run.pause()
-        recording.await_frames(pause_frames)
-        run.resume()
-    assert run.wait().ok
-    assert audio.locate(recording.stop(), FRAMES).holds(FRAMES)
+
+    def play(recording: Recording) -> None:
+        run = guest.start_play(audio.numbered(FRAMES), period_frames=1024, periods=16)
+        for messages in (20, 40, 60):
+            assert run.wait_messages(messages)
+            run.pause()
+            recording.await_frames(pause_frames)
+            run.resume()
+        assert run.wait().ok
+
+    heard = heard_of(session, play)
+    assert heard.holds(FRAMES), heard
 
 
 @pytest.mark.parametrize(
@@ -231,8 +254,7 @@ def test_a_guest_keeps_its_pace_while_the_server_is_gone_and_is_heard_when_it_is
     rounds = audio.locate_looped(recording.stop(), 48000)
     assert any(heard.found > 24_000 and heard.in_order for heard in rounds), "the guest is heard again"
 
-    speaker = restarted.speak(audio.silence(TAIL_FRAMES) + audio.numbered(24000) + audio.silence(TAIL_FRAMES))
-    speaker.wait()
+    restarted.speak(LEAD + audio.numbered(24000) + audio.silence(TAIL_FRAMES)).wait()
     assert played.stop().ok
     report = recorded.stop()
     assert audio.locate(report.data + report.tail, 24000).holds(24000), "the guest hears again"

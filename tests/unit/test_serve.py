@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import struct
 import threading
 from pathlib import Path
 
@@ -50,8 +51,10 @@ class EndsBySignal(Notes):
 
 
 def connect(path: Path) -> socket.socket:
+    """A front end: one is served from its first message (here GET_FEATURES) on."""
     front_end = socket.socket(socket.AF_UNIX)
     front_end.connect(str(path))
+    front_end.sendall(struct.pack("<III", 1, 1, 0))
     return front_end
 
 

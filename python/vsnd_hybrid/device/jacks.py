@@ -96,6 +96,10 @@ class Jacks:
         self._jacks[jack_id].sequence = sequence
         return Status.OK
 
+    def mappings(self) -> list[tuple[int, int]]:
+        """Association and sequence of each, to be restored with `remap`."""
+        return [(jack.association, jack.sequence) for jack in self._jacks]
+
     def plug(self, jack_id: int, connected: bool) -> bool:
         """Something was plugged in or pulled out. True if that is news."""
         if self._connected[jack_id] == connected:

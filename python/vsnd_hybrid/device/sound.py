@@ -16,6 +16,7 @@ from vsnd_hybrid.device.jacks import Jacks
 from vsnd_hybrid.device.notify import Notifier
 from vsnd_hybrid.device.pcm import pcm_infos
 from vsnd_hybrid.device.requests import REQUEST_BYTES, Answer, Remap, RequestReader
+from vsnd_hybrid.device.state import DeviceState
 from vsnd_hybrid.device.stream import Stream
 from vsnd_hybrid.logs import LimitedLog
 from vsnd_hybrid.loop import Loop
@@ -167,6 +168,30 @@ class SoundDevice(Device):
         if self.jacks.plug(jack_id, connected):
             self._notifier.jack(jack_id, connected)
 
+    # ------------------------------------------------------------ a later life
+
+    def save(self) -> bytes:
+        return DeviceState([stream.save() for stream in self.streams], self.jacks.mappings()).pack()
+
+    def restore(self, state: bytes) -> None:
+        saved = DeviceState.unpack(state)
+        if (len(saved.streams), len(saved.jacks)) != (len(self.streams), len(self.jacks)):
+            raise ValueError(f"the state is one of {len(saved.streams)} streams; this device has {len(self.streams)}")
+        self.reset()
+        try:
+            for stream, stream_state in zip(self.streams, saved.streams, strict=True):
+                stream.restore(stream_state)
+        except ValueError:
+            self.reset()
+            raise
+        for jack_id, (association, sequence) in enumerate(saved.jacks):
+            self.jacks.remap(jack_id, association, sequence)
+
+    def _keep(self) -> None:
+        """If this process dies, the next one shall know."""
+        if self.server.keeps_state:
+            self.server.keep_state(self.save())
+
     # ------------------------------------------------------------ control requests
 
     def chain(self, queue: int, chain: DescriptorChain) -> None:
@@ -186,10 +211,16 @@ class SoundDevice(Device):
         elif isinstance(request, Remap):
             remap = request.request
             status = self.jacks.remap(remap.jack_id, remap.association, remap.sequence)
+            self._keep()
             self._answers.add(chain).answer(_status(status))
         else:
             pending = self._answers.add(chain, request.stream_id)
-            self.streams[request.stream_id].command(request, lambda status: pending.answer(_status(status)))
+
+            def reply(status: Status) -> None:
+                self._keep()
+                pending.answer(_status(status))
+
+            self.streams[request.stream_id].command(request, reply)
 
     def _streams_of(self, queue: int) -> list[Stream]:
         direction = {Queue.TX: Direction.OUTPUT, Queue.RX: Direction.INPUT}.get(Queue(queue))

@@ -17,6 +17,7 @@ from vsnd_hybrid.device.life import LIFE, State
 from vsnd_hybrid.device.notify import Notifier
 from vsnd_hybrid.device.pcm import choose
 from vsnd_hybrid.device.requests import PcmCommand
+from vsnd_hybrid.device.state import StreamState
 from vsnd_hybrid.device.turns import Reply, Turns
 from vsnd_hybrid.loop import Loop
 from vsnd_hybrid.wire import SAMPLES, PcmFeature, PcmFormat, PcmSetParams, Request, Status
@@ -45,6 +46,7 @@ class Stream:
     ) -> None:
         self.state = State.NEW
         self.params: PcmParams | None = None
+        self._wanted: PcmSetParams | None = None
         self._config = config
         self._offer = offer
         self._pcm = pcm
@@ -76,8 +78,31 @@ class Stream:
         self._pcm.reject()
         self._pcm.flush(ok=False)
         self.state = State.NEW
-        self.params = None
+        self.params = self._wanted = None
         self._features = 0
+
+    def save(self) -> StreamState:
+        """What `restore` needs in another process."""
+        return StreamState(self.state, self._wanted, self._pcm.kept)
+
+    def restore(self, saved: StreamState) -> None:
+        """Go on from what was saved; the engine follows when the ring starts. Raises ValueError if this stream cannot."""
+        self.reset()
+        if saved.state is State.NEW:
+            return
+        if saved.params is None:
+            raise ValueError(f"stream {self._pcm.stream_id} is {saved.state.value} without parameters")
+        if (status := self._set_params(saved.params)) is not Status.OK:
+            raise ValueError(f"stream {self._pcm.stream_id}: its parameters are refused here with {status.name}")
+        assert self.params is not None
+        self._configure(self.params)
+        if saved.state in (State.PREPARED, State.RUNNING, State.STOPPED):
+            self._pcm.accept()
+        if saved.state is State.RUNNING:
+            self._pcm.start()
+            self._ring_stopped = True
+        self._pcm.kept = saved.kept
+        self.state = saved.state
 
     def ring_stopping(self) -> None:
         """The stream's ring stops: the guest is paused, or about to be reset."""
@@ -148,6 +173,7 @@ class Stream:
             self._pcm.flush(ok=False)
         self._engine.retire()
         self.params = params
+        self._wanted = wanted
         self._features = wanted.features
         self.state = State.PARAMS_SET
         return Status.OK
@@ -175,6 +201,7 @@ class Stream:
                 self._pcm.stop()
                 reply(self._io_error("START", error))
                 return
+            self._discard_if_the_engine_does()
             self.state = State.RUNNING
             if self._ring_stopped:
                 self._engine.pause()
@@ -217,7 +244,15 @@ class Stream:
             self._log.debug("its traceback", exc_info=error)
         return Status.IO_ERR
 
+    def _discard_if_the_engine_does(self) -> None:
+        """An engine stream that START opened, not PREPARE, is known only now."""
+        if self._engine.discards:
+            self._pcm.discard()
+            self._pcm.start()
+
     def _resumed(self, error: Exception | None) -> None:
-        if error is not None:
+        if error is None:
+            self._discard_if_the_engine_does()
+        else:
             self._log.warning("the engine does not go on after the guest's pause: %s", error)
             self._engine.silence()

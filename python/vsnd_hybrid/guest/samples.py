@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, cast
 
-from typing_extensions import Buffer
-
 from vsnd_hybrid._core import numbered_frames
 from vsnd_hybrid.wire import RATE_CODES, SAMPLES, PcmFormat
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import Buffer
 
     #: What can be played. NumPy's types do not tell Python 3.11's that arrays are buffers.
     Samples = Buffer | np.ndarray[Any, Any]
@@ -61,7 +60,7 @@ def as_bytes(
     (frames, channels); its type tells the format. Floating point (±1.0) becomes the format asked for, else FLOAT if that
     is among the offered ones, else S16.
     """
-    view = memoryview(cast(Buffer, data))
+    view = memoryview(cast("Buffer", data))
     kind = view.format.lstrip("<=@") if view.format else "B"
     if kind in ("B", "c") and view.ndim == 1:
         return view.tobytes(), format or "S16", channels or 2

@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from os import PathLike
-from typing import Self, TypeVar
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from vsnd_hybrid import wire
 from vsnd_hybrid._core import GuestError, SoundDriver
@@ -19,6 +17,9 @@ from vsnd_hybrid.guest.queue import Queue
 from vsnd_hybrid.guest.samples import rate_code
 from vsnd_hybrid.layout import Layout
 from vsnd_hybrid.wire import PcmFormat, Request, Status
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _T = TypeVar("_T")
 _L = TypeVar("_L", bound=Layout)

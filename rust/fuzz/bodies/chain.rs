@@ -54,12 +54,13 @@ fn walk_all(data: &[u8], mem: &Mem) {
         let entry = AVAIL as usize + 4 + 2 * at;
         let head = u16::from_le_bytes([image[entry], image[entry + 1]]);
         let want = walk(&image, size, head);
-        match Chain::walk(popped, at as u16, 7, who) {
+        check_again(&Chain::walk_from(mem, TABLE, size, head, 7), &want, head);
+        match Chain::walk(popped, 7, who) {
             None => {
                 assert_eq!(who, Caller::RealTime);
                 assert!(want.readable.len().max(want.writable.len()) >= WITHOUT_ALLOCATING);
             }
-            Some(chain) => check(&chain, &want, head, at as u16, &image, mem),
+            Some(chain) => check(&chain, &want, head, &image, mem),
         }
     }
 }
@@ -70,6 +71,10 @@ struct Expected {
     readable: Vec<(u64, u32)>,
     writable: Vec<(u64, u32)>,
     malformed: bool,
+    /// Descriptors that were read.
+    entries: usize,
+    /// More bytes, or a longer table, than there may be.
+    too_large: bool,
 }
 
 fn is_memory(at: u64, n: u64) -> bool {
@@ -81,7 +86,7 @@ fn is_memory(at: u64, n: u64) -> bool {
 fn walk(image: &[u8], size: u16, head: u16) -> Expected {
     let mut e = Expected::default();
     let (mut table, mut entries, mut left, mut inside) = (TABLE, u32::from(size), u32::from(size), false);
-    let (mut next, mut total, mut count) = (u32::from(head), 0u64, 0);
+    let (mut next, mut total) = (u32::from(head), 0u64);
     loop {
         let at = table.checked_add(16 * u64::from(next)).filter(|&at| is_memory(at, 16));
         let (Some(at), true, true) = (at, left > 0, next < entries) else {
@@ -93,6 +98,7 @@ fn walk(image: &[u8], size: u16, head: u16) -> Expected {
         let (addr, len, flags) = (d as u64, (d >> 64) as u32, (d >> 96) as u16);
         if flags & 4 != 0 {
             if inside || len % 16 != 0 || len / 16 > 0xffff {
+                e.too_large = len / 16 > 0xffff;
                 e.malformed = true;
                 return e;
             }
@@ -100,8 +106,9 @@ fn walk(image: &[u8], size: u16, head: u16) -> Expected {
             continue;
         }
         total += u64::from(len);
-        count += 1;
-        if total > u64::from(u32::MAX) || count > LONGEST {
+        e.entries += 1;
+        if total > u64::from(u32::MAX) || e.entries > LONGEST {
+            e.too_large = true;
             e.malformed = true;
             return e;
         }
@@ -117,8 +124,21 @@ fn walk(image: &[u8], size: u16, head: u16) -> Expected {
     }
 }
 
-fn check(chain: &Chain, want: &Expected, head: u16, at: u16, image: &[u8], mem: &Mem) {
-    assert_eq!((chain.head, chain.at, chain.generation), (head, at, 7));
+/// Popped a second time, by its head: as the first time, if it was whole.
+fn check_again(chain: &Chain, want: &Expected, head: u16) {
+    assert_eq!((chain.head, chain.generation), (head, 7));
+    assert!(chain.readable.pieces().len() + chain.writable.pieces().len() <= LONGEST);
+    // One entry less, and no limit to the bytes.
+    if want.entries < LONGEST && !want.too_large {
+        assert_eq!(chain.malformed, want.malformed);
+    }
+    if !chain.malformed && !want.malformed {
+        assert_eq!((chain.readable.pieces(), chain.writable.pieces()), (&want.readable[..], &want.writable[..]));
+    }
+}
+
+fn check(chain: &Chain, want: &Expected, head: u16, image: &[u8], mem: &Mem) {
+    assert_eq!((chain.head, chain.generation), (head, 7));
     assert_eq!(chain.malformed, want.malformed);
     for (got, want) in [(&chain.readable, &want.readable), (&chain.writable, &want.writable)] {
         assert_eq!(got.pieces(), want);

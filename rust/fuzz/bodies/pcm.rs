@@ -48,7 +48,7 @@ pub enum Op {
         rx: bool,
         by_disabling: bool,
     },
-    /// The ring goes on where it was stopped.
+    /// The ring goes on where it was stopped: with all that a VMM tells of it, or by ENABLE 1 if that is enough.
     ResumeRing {
         rx: bool,
     },
@@ -101,7 +101,7 @@ fn decode(code: u8, which: u8, n: u16) -> Op {
         9 => Op::Stop { stream },
         10 => Op::Flush { stream },
         11 => Op::StopRing { rx: flag, by_disabling: which & 8 != 0 },
-        12 | 13 => Op::ResumeRing { rx: flag },
+        12 | 13 => Op::ResumeRing { rx: flag, by_enabling: which & 8 != 0 },
         14 => Op::Remap,
         _ => Op::Reset,
     }

@@ -39,7 +39,9 @@ pub mod record {
     pub const KICK: u8 = 3;
     /// A stream is prepared and started, bytes are moved, or it is stopped.
     pub const STREAM: u8 = 4;
-    pub const KINDS: u8 = 5;
+    /// How long the shared memory is from now on, in units of 256 bytes.
+    pub const TRUNCATE: u8 = 5;
+    pub const KINDS: u8 = 6;
 }
 
 fn memfd(len: u64) -> File {
@@ -151,6 +153,10 @@ impl Bench {
                 self.descriptors.memory.write_all_at(&bytes[..room], at).expect("memory");
             }
             record::KICK => drop(self.descriptors.kick.write(1)),
+            record::TRUNCATE => {
+                let len = u64::from(input.u8()) * 256;
+                self.descriptors.memory.set_len(len).expect("memory");
+            }
             _ => {
                 let what = input.u8();
                 let stream = &self.streams[usize::from(what & 1)];
@@ -184,7 +190,12 @@ impl Bench {
     fn serve(&mut self) {
         let device = self.server.device();
         for event in device.events.take(64) {
-            self.ended |= matches!(event, Event::Disconnected { .. });
+            match event {
+                Event::Disconnected { .. } => self.ended = true,
+                Event::StateWanted => device.answer_state(Some(b"a state".to_vec())),
+                Event::StateGiven { .. } => device.answer_state(Some(Vec::new())),
+                _ => {}
+            }
         }
         let ring = &device.rings()[0];
         let mut requests = std::collections::VecDeque::new();

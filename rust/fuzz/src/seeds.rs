@@ -114,7 +114,7 @@ fn ring(index: u64, base: u64) -> Vec<u8> {
 }
 
 fn front_ends() -> Vec<(&'static str, Vec<u8>)> {
-    let features = [message(1, 0, &[]), message(15, 0, &[]), message(16, 0, &words(&[1 | 1 << 3 | 1 << 9 | 1 << 13 | 1 << 15]))];
+    let features = [message(1, 0, &[]), message(15, 0, &[]), message(16, 0, &words(&[1 | 1 << 3 | 1 << 9 | 1 << 12 | 1 << 13 | 1 << 15 | 1 << 19]))];
     let set = message(2, 0, &words(&[1 << 32 | 1 << 30 | 1 << 28]));
     let table = message(5, MEMORY_FD, &words(&[1, 0, bodies::vhost::MEMORY, USER, 0]));
     let begin = [features.concat(), message(17, 0, &[]), message(3, 0, &[]), set, table.clone()].concat();
@@ -133,7 +133,17 @@ fn front_ends() -> Vec<(&'static str, Vec<u8>)> {
     let region = words(&[0, 0x100000, 0x1000, 0x900000, 0x1000]);
     let regions = [message(36, 0, &[]), message(37, MEMORY_FD, &region), message(38, 0, &region)].concat();
     let off: Vec<u8> = (0..4).flat_map(|i| message(18, 0, &words(&[i]))).collect();
+    let inflight = [
+        message(31, 0, &[words(&[0, 0]), vec![4, 0, 8, 0, 0, 0, 0, 0]].concat()),
+        message(32, MEMORY_FD, &[words(&[0x4000, 0xa000]), vec![4, 0, 8, 0, 0, 0, 0, 0]].concat()),
+    ]
+    .concat();
+    let state = |direction: u64| [message(42, MEMORY_FD, &words(&[direction])), message(43, 0, &[])].concat();
     vec![
+        ("inflight", [begin.clone(), inflight, rings.clone(), start.clone(), tx.clone()].concat()),
+        ("save", [begin.clone(), rings.clone(), start.clone(), tx.clone(), bases.clone(), state(0)].concat()),
+        ("load", [begin.clone(), state(1), rings.clone()].concat()),
+        ("truncated", [begin.clone(), rings.clone(), vec![record::TRUNCATE, 1], start.clone(), tx.clone()].concat()),
         ("handshake", [begin.clone(), config].concat()),
         ("play", [begin.clone(), rings.clone(), start.clone(), tx.clone(), pull, bases.clone()].concat()),
         ("rings", [begin.clone(), rings.clone(), bases, rings.clone(), off].concat()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use vm_memory::{
@@ -32,7 +32,12 @@ pub struct GuestRam {
     files: Vec<File>,
     // address -> length of what is free
     free: Mutex<BTreeMap<u64, u64>>,
+    // the regions that rings and buffers are put into; ANYWHERE: the lowest, the highest free place
+    rings_in: AtomicUsize,
+    buffers_in: AtomicUsize,
 }
+
+const ANYWHERE: usize = usize::MAX;
 
 impl GuestRam {
     /// Regions of `(guest-physical address, bytes)`, ascending, not overlapping, whole pages.
@@ -65,9 +70,21 @@ impl GuestRam {
                 fd: file.as_raw_fd(),
             });
         }
-        let ram = GuestRam { mem, regions, files, free: Mutex::default() };
+        let anywhere = || AtomicUsize::new(ANYWHERE);
+        let (rings_in, buffers_in) = (anywhere(), anywhere());
+        let ram = GuestRam { mem, regions, files, free: Mutex::default(), rings_in, buffers_in };
         ram.free_all();
         Ok(ram)
+    }
+
+    /// Put what is allocated for rings from now on into one region; None: anywhere.
+    pub fn place_rings(&self, region: Option<usize>) {
+        self.rings_in.store(region.unwrap_or(ANYWHERE), Ordering::Relaxed);
+    }
+
+    /// Put buffers that are allocated from now on into one region; None: anywhere.
+    pub fn place_buffers(&self, region: Option<usize>) {
+        self.buffers_in.store(region.unwrap_or(ANYWHERE), Ordering::Relaxed);
     }
 
     /// The regions, ascending.
@@ -96,7 +113,16 @@ impl GuestRam {
         let len = len.max(1).next_multiple_of(16);
         let align = align.max(16);
         let mut free = self.ranges();
+        let place = if high { &self.buffers_in } else { &self.rings_in }.load(Ordering::Relaxed);
+        let allowed = match self.regions.get(place) {
+            Some(r) => r.addr..r.addr + r.size,
+            None => 0..u64::MAX,
+        };
         let fit = |(&start, &room): (&u64, &u64)| {
+            // A free range never crosses a region's border.
+            if !allowed.contains(&start) {
+                return None;
+            }
             let last = (start + room).checked_sub(len)?;
             let at = if high { last / align * align } else { start.next_multiple_of(align) };
             (at >= start && at <= last).then_some((start, room, at))

@@ -1,17 +1,17 @@
-//! A virtio-snd driver over a vhost-user front end: connecting, starting and stopping rings, resets of every kind.
+//! A virtio-snd driver over a vhost-user front end: connecting, starting and stopping rings. What else a monitor does is in
+//! `monitor`.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vhost::vhost_user::message::VhostUserProtocolFeatures as Proto;
 
 use super::error::{GuestError, Result};
 use super::events::{Event, EventQueue};
 use super::frontend::{Frontend, WANTED};
-use super::memory::{GuestRam, Region};
-use super::poll::wait_or_hangup;
+use super::memory::GuestRam;
 use super::pump::Pump;
 use super::queue::Queue;
 use super::shared::SharedQueue;
@@ -28,7 +28,7 @@ pub enum Socket {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub queue_size: u16,
-    /// Memory as `(guest-physical address, bytes)`, ascending. Rings come to lie in the first region, buffers in the last.
+    /// Memory as `(guest-physical address, bytes)`, ascending.
     pub regions: Vec<(u64, u64)>,
     pub event_idx: bool,
     pub indirect: bool,
@@ -40,6 +40,12 @@ pub struct Options {
     pub need_reply: bool,
     /// Every queue is kicked once when it starts, as QEMU does.
     pub kick_at_start: bool,
+    /// Connect, agree and start. Without, nothing is said of its own accord: who sends the messages is the front end, and
+    /// `features` are the bits that it agreed on.
+    pub handshake: bool,
+    /// The regions for rings and buffers; None: rings come to lie in the first, buffers in the last.
+    pub rings_in: Option<usize>,
+    pub buffers_in: Option<usize>,
     /// Fill the event queue and collect events; without, it is free for raw use.
     pub events: bool,
     pub connect_timeout: Duration,
@@ -58,24 +64,14 @@ impl Default for Options {
             protocol_features: WANTED,
             need_reply: false,
             kick_at_start: true,
+            handshake: true,
+            rings_in: None,
+            buffers_in: None,
             events: true,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(1),
         }
     }
-}
-
-/// What a virtual machine monitor says when its guest is reset (they differ much).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResetStyle {
-    /// ENABLE 0 and GET_VRING_BASE of every ring; then SET_FEATURES, memory, bases 0.
-    Qemu,
-    /// The same, without SET_FEATURES.
-    Crosvm,
-    /// ENABLE 0 only; then SET_OWNER again, memory before SET_FEATURES, bases 0.
-    Libkrun,
-    /// RESET_DEVICE; then as QEMU.
-    ResetDevice,
 }
 
 /// A virtio-snd driver. Any thread may call it.
@@ -100,12 +96,12 @@ impl Driver {
             Socket::Path(path) => Frontend::connect(&path, options.connect_timeout)?,
             Socket::Fd(fd) => Frontend::from_fd(fd, options.connect_timeout),
         };
-        let offered = frontend.get_features()?;
+        let offered = if options.handshake { frontend.get_features()? } else { options.features.unwrap_or(0) };
         let known = F_CTLS | F_PROTOCOL | F_VERSION_1;
         let ring = if options.event_idx { F_EVENT_IDX } else { 0 } | if options.indirect { F_INDIRECT_DESC } else { 0 };
         let features = options.features.unwrap_or(offered & (known | ring));
         let mut config = Vec::new();
-        if offered & F_PROTOCOL != 0 {
+        if options.handshake && offered & F_PROTOCOL != 0 {
             let protocol = frontend.get_protocol_features()? & options.protocol_features;
             frontend.set_protocol_features(protocol)?;
             frontend.set_need_reply(options.need_reply);
@@ -113,11 +109,15 @@ impl Driver {
                 frontend.get_queue_num()?;
             }
         }
-        frontend.set_owner()?;
+        if options.handshake {
+            frontend.set_owner()?;
+        }
         if frontend.protocol_features() & Proto::CONFIG.bits() != 0 {
             config = frontend.get_config(0, if features & F_CTLS != 0 { 16 } else { 12 })?;
         }
         let ram = Arc::new(GuestRam::new(&options.regions)?);
+        ram.place_rings(options.rings_in);
+        ram.place_buffers(options.buffers_in);
         let mut queues = Vec::new();
         for i in 0..4 {
             let queue = Queue::new(i, options.queue_size, features & F_EVENT_IDX != 0, ram.clone())?;
@@ -132,8 +132,10 @@ impl Driver {
         let frontend = Mutex::new(frontend);
         let control = Mutex::new(());
         let driver = Driver { options, ram, queues, control, events, pumps, frontend, offered, features, config };
-        driver.set_up(true, false)?;
-        driver.start_rings(&[0; 4])?;
+        if driver.options.handshake {
+            driver.set_up(true, false)?;
+            driver.start_rings(&[0; 4])?;
+        }
         Ok(Arc::new(driver))
     }
 
@@ -182,7 +184,7 @@ impl Driver {
     }
 
     /// Features and memory, before rings start.
-    fn set_up(&self, features: bool, memory_first: bool) -> Result<()> {
+    pub(super) fn set_up(&self, features: bool, memory_first: bool) -> Result<()> {
         let frontend = self.frontend();
         if memory_first {
             frontend.set_mem_table(self.ram.regions())?;
@@ -241,7 +243,7 @@ impl Driver {
         (0..self.queues.len()).map(|i| frontend.get_vring_base(i)).collect()
     }
 
-    fn disable(&self, frontend: &Frontend) -> Result<()> {
+    pub(super) fn disable(&self, frontend: &Frontend) -> Result<()> {
         if self.features & F_PROTOCOL != 0 {
             for i in 0..self.queues.len() {
                 frontend.set_vring_enable(i, false)?;
@@ -269,124 +271,6 @@ impl Driver {
         for pump in &self.pumps {
             pump.hold(on);
         }
-    }
-
-    /// Reset as a VMM does when its guest is rebooted: streams are cut off, memory is zeroed, rings begin anew.
-    pub fn reset(&self, style: ResetStyle) -> Result<()> {
-        self.abort("the guest was reset");
-        {
-            let frontend = self.frontend();
-            match style {
-                ResetStyle::ResetDevice => frontend.reset_device()?,
-                _ => self.disable(&frontend)?,
-            }
-            if matches!(style, ResetStyle::Qemu | ResetStyle::Crosvm) {
-                for i in 0..self.queues.len() {
-                    frontend.get_vring_base(i)?;
-                }
-            }
-            if style == ResetStyle::Libkrun {
-                frontend.set_owner()?;
-            }
-            // So that nothing is zeroed under a device that still works.
-            frontend.get_features()?;
-        }
-        self.ram.zero()?;
-        self.ram.free_all();
-        for queue in &self.queues {
-            queue.lock().renew()?;
-        }
-        if self.options.events {
-            self.events.fill()?;
-        }
-        self.set_up(style != ResetStyle::Crosvm, style == ResetStyle::Libkrun)?;
-        self.start_rings(&[0; 4])
-    }
-
-    /// Tell the device of the memory again (SET_MEM_TABLE): it maps everything anew while rings run.
-    pub fn remap(&self) -> Result<()> {
-        let frontend = self.frontend();
-        frontend.set_mem_table(self.ram.regions())?;
-        frontend.get_features().map(|_| ())
-    }
-
-    /// Tell the device of one region more (ADD_MEM_REG), one that was removed before.
-    pub fn add_region(&self, region: usize) -> Result<()> {
-        let frontend = self.frontend();
-        frontend.add_mem_region(self.region(region)?)?;
-        frontend.get_features().map(|_| ())
-    }
-
-    /// Take a region away from the device (REM_MEM_REG); it stays mapped here.
-    pub fn remove_region(&self, region: usize) -> Result<()> {
-        let frontend = self.frontend();
-        frontend.remove_mem_region(self.region(region)?)?;
-        frontend.get_features().map(|_| ())
-    }
-
-    fn region(&self, i: usize) -> Result<&Region> {
-        let regions = self.ram.regions();
-        regions.get(i).ok_or_else(|| GuestError::Invalid(format!("region {i}: the guest has {}", regions.len())))
-    }
-
-    /// Give the device a new kick eventfd for a running ring.
-    pub fn replace_kick(&self, i: usize) -> Result<()> {
-        let frontend = self.frontend();
-        let mut queue = self.queue(i)?.lock();
-        queue.replace_kick()?;
-        frontend.set_vring_kick(i, queue.kick_fd())?;
-        drop(queue);
-        frontend.get_features().map(|_| ())
-    }
-
-    /// Give the device a new call eventfd for a running ring.
-    pub fn replace_call(&self, i: usize) -> Result<()> {
-        let frontend = self.frontend();
-        let mut queue = self.queue(i)?.lock();
-        let old = queue.replace_call()?;
-        frontend.set_vring_call(i, queue.call_fd())?;
-        drop(queue);
-        frontend.get_features()?;
-        // What was signalled in between is lost: whoever waits looks at the ring.
-        old.write(1).map_err(GuestError::system("eventfd"))
-    }
-
-    fn abort(&self, why: &str) {
-        for pump in &self.pumps {
-            pump.abort(why);
-        }
-    }
-
-    /// Cut the connection as a killed VMM does.
-    pub fn kill(&self) {
-        self.frontend().kill();
-        self.abort("the guest was killed");
-    }
-
-    /// End in good order: stop the rings, then close the connection.
-    pub fn close(&self) -> Result<()> {
-        self.abort("the guest was shut down");
-        let stopped = self.stop_rings();
-        self.frontend().kill();
-        stopped.map(|_| ())
-    }
-
-    /// Wait until the device closed the connection. False: not within `limit`.
-    pub fn wait_closed(&self, limit: Duration) -> Result<bool> {
-        // A descriptor of its own: the connection is not locked meanwhile.
-        let socket = self.frontend().watch()?;
-        let end = Instant::now().checked_add(limit);
-        Ok(wait_or_hangup(&[], socket.as_raw_fd(), end)?.1)
-    }
-
-    /// Any vhost-user message. With `reply`, the body of the answer.
-    pub fn message(&self, code: u32, flags: u32, body: &[u8], fds: &[RawFd], reply: bool) -> Result<Vec<u8>> {
-        let frontend = self.frontend();
-        frontend.send_raw(code, flags, body, fds)?;
-        if !reply {
-            return Ok(Vec::new());
-        }
-        Ok(frontend.recv_raw(&format!("vhost-user message {code}"))?.body)
     }
 }
 

@@ -39,6 +39,9 @@ struct Inner {
     tap: VecDeque<u8>,
 }
 
+/// However short a guest's periods are, nobody is woken more often.
+const TICK_MIN: Duration = Duration::from_micros(500);
+
 /// One paced stream.
 pub struct ClockPort {
     stream: Arc<Stream>,
@@ -182,7 +185,10 @@ impl ClockPort {
         let buffer = (self.stream.buffer_bytes() / frame) as u64;
         // Not the whole guest buffer at once: see `Stream::complete`.
         let most = buffer.saturating_sub(period).max(period);
-        let mut due = time_to_frames(now.saturating_duration_since(run.origin), rate).saturating_sub(run.moved_frames);
+        // Whole periods only, so that being late once does not move every wake-up that follows. One is due in any case:
+        // rounding to nanoseconds must not say otherwise.
+        let since = time_to_frames(now.saturating_duration_since(run.origin), rate).saturating_sub(run.moved_frames);
+        let mut due = (since / period).max(1) * period;
         if due >= 2 * period {
             self.stats.late.fetch_add(1, Relaxed);
         }
@@ -218,7 +224,7 @@ impl ClockPort {
         self.stats.ticks.fetch_add(1, Relaxed);
         self.stats.bytes.fetch_add(n as u64, Relaxed);
         run.moved_frames += due;
-        run.next = run.origin + frames_to_time(run.moved_frames + period, rate);
+        run.next = (run.origin + frames_to_time(run.moved_frames + period, rate)).max(now + TICK_MIN);
         Some(run.next)
     }
 }

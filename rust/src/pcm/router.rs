@@ -10,7 +10,7 @@ use crate::vhost::Caller;
 use crate::vhost::chain::{Chain, Done};
 use crate::vhost::device::QueueHandler;
 use crate::vhost::events::{Event, EventQueue, MAX_BITS};
-use crate::vhost::ring::{BATCH, Ring, Scratch};
+use crate::vhost::ring::{BATCH, Kept, Ring, Scratch};
 
 /// An engine's pull is bounded even if the guest offers without end.
 const PULL_MAX: usize = 1024;
@@ -144,13 +144,23 @@ impl QueueHandler for Router {
         queue == self.queues.playback || queue == self.queues.capture
     }
 
-    fn started(&self, ring: &Arc<Ring>, fresh: bool, resumed: bool) {
+    fn kept(&self, ring: &Arc<Ring>) -> Kept {
+        let mut kept = Kept::default();
+        self.of_ring(ring).for_each(|s| s.kept(&mut kept));
+        kept
+    }
+
+    fn forget_kept(&self, ring: &Arc<Ring>) {
+        self.of_ring(ring).for_each(|s| s.forget());
+    }
+
+    fn started(&self, ring: &Arc<Ring>, fresh: bool) {
         if ring.index == self.queues.control && fresh {
             // A driver that starts from zero knows no streams.
             self.reset();
         }
         for s in self.of_ring(ring) {
-            s.attach(ring, resumed);
+            s.attach(ring);
         }
     }
 
@@ -161,11 +171,8 @@ impl QueueHandler for Router {
     fn stopping(&self, ring: &Arc<Ring>) {
         // Nothing can be popped any more, but something may wait to be handed on.
         self.drain(ring);
-        let (mut held, mut heads) = (Vec::new(), Vec::new());
-        self.of_ring(ring).for_each(|s| s.held(&mut held));
-        let (base, end) = ring.rewind_to(&held);
-        self.of_ring(ring).for_each(|s| s.recall(base, end.wrapping_sub(base), &mut heads));
-        ring.take_back(base, &heads);
+        self.of_ring(ring).for_each(|s| s.pause());
+        ring.keep(&self.kept(ring).held);
     }
 
     fn memory_replaced(&self) {

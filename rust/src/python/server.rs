@@ -95,6 +95,20 @@ impl Server {
     }
 
     #[getter]
+    fn keeps_state(&self) -> bool {
+        self.0.device().keeps_state()
+    }
+
+    fn keep_state(&self, state: BytesLike) -> bool {
+        self.0.device().keep_state(&state.0)
+    }
+
+    #[pyo3(signature = (state))]
+    fn answer_state(&self, state: Option<BytesLike>) {
+        self.0.device().answer_state(state.map(|s| s.0));
+    }
+
+    #[getter]
     fn memory(&self) -> GuestMemory {
         GuestMemory(self.0.device().clone())
     }

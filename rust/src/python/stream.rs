@@ -96,6 +96,16 @@ impl PcmStream {
     }
 
     #[getter]
+    fn kept(&self) -> (Vec<u16>, usize) {
+        self.0.kept_messages()
+    }
+
+    #[setter]
+    fn set_kept(&self, kept: (Vec<u16>, usize)) {
+        self.0.restore_kept(kept.0, kept.1);
+    }
+
+    #[getter]
     fn running(&self) -> bool {
         self.0.is_running()
     }

@@ -5,6 +5,8 @@
 
 use smallvec::SmallVec;
 use virtio_queue::DescriptorChain;
+use virtio_queue::desc::RawDescriptor;
+use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{Caller, Mem};
@@ -108,8 +110,6 @@ impl Segments {
 pub struct Chain {
     /// Descriptor index to give back.
     pub head: u16,
-    /// Where in the available ring it was.
-    pub at: u16,
     /// The ring's generation that it belongs to.
     pub generation: u32,
     /// Device-readable part.
@@ -123,7 +123,7 @@ pub struct Chain {
 impl Chain {
     /// Walk a chain. `DescriptorChain` ends silently on any fault, hence the check of NEXT.
     /// None: it has too many pieces for a caller that must not allocate.
-    pub fn walk(chain: DescriptorChain<&Mem>, at: u16, generation: u32, who: Caller) -> Option<Self> {
+    pub fn walk(chain: DescriptorChain<&Mem>, generation: u32, who: Caller) -> Option<Self> {
         let head = chain.head_index();
         let (mut readable, mut writable) = (Segments::default(), Segments::default());
         let (mut open, mut malformed) = (true, false);
@@ -141,7 +141,39 @@ impl Chain {
             }
             part.push(d.addr().0, d.len());
         }
-        Some(Chain { head, at, generation, readable, writable, malformed: malformed | open })
+        Some(Chain { head, generation, readable, writable, malformed: malformed | open })
+    }
+}
+
+impl Chain {
+    /// Walk a chain by its head, as `walk` does one that stands in the available ring. Not for real-time callers.
+    pub fn walk_from(mem: &Mem, table: u64, size: u16, head: u16, generation: u32) -> Self {
+        let (readable, writable) = (Segments::default(), Segments::default());
+        let mut chain = Chain { head, generation, readable, writable, malformed: true };
+        let (mut table, mut entries, mut indirect, mut i) = (table, u32::from(size), false, u32::from(head));
+        for _ in 0..MAX_DESCRIPTORS {
+            let at = table.checked_add(u64::from(i) * 16).map(GuestAddress);
+            let read = |at| mem.read_obj::<RawDescriptor>(at).ok();
+            let Some(d) = at.filter(|_| i < entries).and_then(read).map(Descriptor::from) else { break };
+            if d.refers_to_indirect_table() {
+                if indirect || d.len() == 0 || d.len() % 16 != 0 {
+                    break;
+                }
+                (table, entries, indirect, i) = (d.addr().0, d.len() / 16, true, 0);
+                continue;
+            }
+            if !d.is_write_only() && !chain.writable.is_empty() {
+                break;
+            }
+            let part = if d.is_write_only() { &mut chain.writable } else { &mut chain.readable };
+            part.push(d.addr().0, d.len());
+            if !d.has_next() {
+                chain.malformed = false;
+                break;
+            }
+            i = u32::from(d.next());
+        }
+        chain
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
-    VhostUserMemoryRegion, VhostUserProtocolFeatures as Protocol, VhostUserSingleMemoryRegion, VhostUserVirtioFeatures,
-    VhostUserVringAddrFlags,
+    VhostTransferStateDirection, VhostUserInflight, VhostUserMemoryRegion, VhostUserProtocolFeatures as Protocol,
+    VhostUserSingleMemoryRegion, VhostUserVirtioFeatures, VhostUserVringAddrFlags,
 };
 use vhost::vhost_user::{Error, Result};
 use vhost_user_backend::VringT;
@@ -18,8 +18,10 @@ use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RIN
 
 use super::device::Device;
 use super::events::Event;
+use super::inflight::{self, Area};
 use super::memory::{MemoryMap, Slot};
 use super::ring::{MAX_SIZE, Ring};
+use super::transfer::Transfer;
 
 /// What the front end said of a ring.
 #[derive(Default)]
@@ -41,6 +43,7 @@ pub struct Connection {
     pub(super) features: u64,
     pub(super) protocol: u64,
     refused: bool,
+    transfer: Option<Transfer>,
 }
 
 fn refuse(e: crate::error::Error) -> Error {
@@ -51,7 +54,15 @@ impl Connection {
     /// A front end that has said nothing yet.
     pub fn new(device: Arc<Device>) -> Self {
         let rings = device.rings().iter().map(|_| RingConfig::default()).collect();
-        Connection { device, map: MemoryMap::default(), rings, features: 0, protocol: 0, refused: false }
+        Connection {
+            device,
+            map: MemoryMap::default(),
+            rings,
+            features: 0,
+            protocol: 0,
+            refused: false,
+            transfer: None,
+        }
     }
 
     /// The features that every device here has.
@@ -153,8 +164,9 @@ impl Connection {
         _postcopy: Option<bool>,
     ) -> Result<Option<Vec<VhostUserMemoryRegionBase>>> {
         let slots = regions.iter().map(Slot::from).collect();
-        let mem = self.map.replace(slots, files).map_err(refuse)?;
+        let mem = self.map.replace(slots, files, &self.device.alarm).map_err(refuse)?;
         self.device.replace_memory(mem);
+        self.map.settle();
         Ok(None)
     }
 
@@ -233,14 +245,61 @@ impl Connection {
         file: File,
         _postcopy: Option<bool>,
     ) -> Result<Option<VhostUserMemoryRegionBase>> {
-        let mem = self.map.add(Slot::from(region), file).map_err(refuse)?;
+        let mem = self.map.add(Slot::from(region), file, &self.device.alarm).map_err(refuse)?;
         self.device.replace_memory(mem);
         Ok(None)
+    }
+
+    pub(super) fn on_set_inflight_fd(&mut self, given: &VhostUserInflight, file: File) -> Result<()> {
+        let (queues, queue_size) = (given.num_queues.into(), given.queue_size);
+        let area = Area::open(file, given.mmap_offset, given.mmap_size, queues, queue_size, &self.device.alarm);
+        self.device.set_inflight(area.map_err(refuse)?);
+        Ok(())
     }
 
     pub(super) fn on_remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
         let mem = self.map.remove(&Slot::from(region)).map_err(refuse)?;
         self.device.replace_memory(mem);
+        self.map.settle();
         Ok(())
+    }
+}
+
+/// Messages with an answer of their own.
+impl Connection {
+    /// A new area for what is in flight; the front end gives it back with SET_INFLIGHT_FD.
+    pub(super) fn make_inflight(&self, wanted: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        let (queues, queue_size) = (wanted.num_queues, wanted.queue_size);
+        if usize::from(queues) > self.rings.len() || !queue_size.is_power_of_two() || queue_size > MAX_SIZE {
+            return Err(Error::InvalidParam);
+        }
+        let file = inflight::create(queues.into(), queue_size).map_err(refuse)?;
+        let size = inflight::size(queues.into(), queue_size) as u64;
+        Ok((VhostUserInflight::new(size, 0, queues, queue_size), file))
+    }
+
+    /// Begin to save the device's state into a pipe, or to load it. Every ring is stopped.
+    pub(super) fn transfer_state(&mut self, direction: VhostTransferStateDirection, pipe: File) -> Result<()> {
+        let begun = match direction {
+            VhostTransferStateDirection::SAVE => {
+                let state = self.device.exchange.ask(&self.device.events, Event::StateWanted);
+                Transfer::save(pipe, state.ok_or(Error::BackendInternalError)?)
+            }
+            VhostTransferStateDirection::LOAD => Transfer::load(pipe),
+        };
+        self.transfer = Some(begun.map_err(Error::ReqHandlerError)?);
+        Ok(())
+    }
+
+    /// Whether the last transfer came to a good end.
+    pub(super) fn end_transfer(&mut self) -> Result<()> {
+        let good = match self.transfer.take() {
+            Some(Transfer::Save(thread)) => thread.join().unwrap_or(false),
+            Some(Transfer::Load(thread)) => thread.join().ok().flatten().is_some_and(|state| {
+                self.device.exchange.ask(&self.device.events, Event::StateGiven { state }).is_some()
+            }),
+            None => false,
+        };
+        if good { Ok(()) } else { Err(Error::BackendInternalError) }
     }
 }

@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::events::{Event, EventQueue, MAX_BITS};
-use super::ring::Ring;
+use super::exchange::Exchange;
+use super::inflight::Area;
+use super::ring::{Kept, Ring, Start};
 use super::worker::Worker;
 use super::{Mem, MemHandle, lock};
 use crate::error::{Error, Result};
@@ -23,11 +26,15 @@ const STOP_WAIT: Duration = Duration::from_secs(1);
 pub trait QueueHandler: Send + Sync {
     /// Does it pop this queue's chains? The others are told to the loop outside.
     fn owns(&self, queue: usize) -> bool;
-    /// Any ring has opened. `fresh`: a new driver's. `resumed`: it goes on where it was stopped.
-    fn started(&self, ring: &Arc<Ring>, fresh: bool, resumed: bool);
+    /// Chains of an owned ring that are kept since it stopped.
+    fn kept(&self, ring: &Arc<Ring>) -> Kept;
+    /// Forget them: the ring starts, and its driver knows nothing of them.
+    fn forget_kept(&self, ring: &Arc<Ring>);
+    /// Any ring has opened. `fresh`: a new driver's. What was not forgotten goes on.
+    fn started(&self, ring: &Arc<Ring>, fresh: bool);
     /// An owned ring may have chains.
     fn available(&self, ring: &Arc<Ring>);
-    /// An owned ring was closed: give back, or take back, every chain of it.
+    /// An owned ring was closed: give every chain of it back, or keep it (`Ring::keep`).
     fn stopping(&self, ring: &Arc<Ring>);
     /// The memory map was replaced: return when nobody uses the old one.
     fn memory_replaced(&self);
@@ -63,6 +70,8 @@ pub struct Device {
     pub events: Arc<EventQueue>,
     pub stats: DeviceStats,
     pub features: u64,
+    /// Written to when the guest's memory was cut short by its owner.
+    pub(super) alarm: EventFd,
     config: RwLock<Vec<u8>>,
     device_owned: Vec<usize>,
     handler: Option<Arc<dyn QueueHandler>>,
@@ -71,6 +80,9 @@ pub struct Device {
     /// The map in use, kept so that no callback is the one that frees it.
     pinned: Mutex<Option<Arc<Mem>>>,
     workers: OnceLock<[Arc<Worker>; 2]>,
+    /// Where what is in flight is noted, if the front end wants that.
+    inflight: Mutex<Option<Arc<Area>>>,
+    pub(super) exchange: Exchange,
 }
 
 impl Device {
@@ -88,6 +100,7 @@ impl Device {
             events,
             stats: DeviceStats::default(),
             features: spec.features,
+            alarm: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             config: RwLock::new(spec.config),
             device_owned: spec.device_owned,
             handler,
@@ -95,6 +108,8 @@ impl Device {
             mem,
             pinned: Mutex::default(),
             workers: OnceLock::new(),
+            inflight: Mutex::default(),
+            exchange: Exchange::default(),
         });
         // One worker for what the loop outside handles, one for what is handled natively: neither holds up the other.
         let spawn = |name| {
@@ -156,17 +171,32 @@ impl Device {
 
     /// Start a ring that is configured. Ok if it runs already.
     pub(super) fn start(&self, ring: &Arc<Ring>, kick: &File, base_said: Option<u16>) -> Result<()> {
+        if ring.size() > 0 {
+            return Ok(());
+        }
         let stopped_at = ring.base();
         if let Some(base) = base_said {
             ring.set_base(base);
         }
         let fresh = base_said == Some(0);
-        if !ring.open(self.device_owned.contains(&ring.index))? {
+        let mut kept = self.handler.as_ref().map_or(Kept::default(), |h| h.kept(ring));
+        // Also at 0, before anything came back; a new driver's rings are empty, and its control queue resets the streams.
+        let resumed =
+            (ring.base() == stopped_at || kept.held.is_empty()) && ring.still_has(kept.held.iter().chain(&kept.again));
+        if let (Some(h), false) = (&self.handler, resumed) {
+            h.forget_kept(ring);
+            kept = Kept::default();
+        }
+        let start = match (self.device_owned.contains(&ring.index), fresh) {
+            (true, false) => Start::AtUsed,
+            (_, true) => Start::Fresh,
+            _ => Start::AtBase,
+        };
+        if !ring.open(start, &kept, lock(&self.inflight).as_ref())? {
             return Ok(());
         }
         if let Some(h) = &self.handler {
-            // Also where that is 0, before anything came back; a new driver's streams are reset with its control queue.
-            h.started(ring, fresh, ring.base() == stopped_at);
+            h.started(ring, fresh);
         }
         self.events.push(Event::Started { queue: ring.index, base: ring.base(), fresh });
         self.watch(ring, kick)?;
@@ -175,6 +205,32 @@ impl Device {
             ring.nudge();
         }
         Ok(())
+    }
+
+    /// Note what is in flight there from the next start of a ring on. A state that an earlier life of the device left in it is
+    /// taken over first.
+    pub(super) fn set_inflight(&self, area: Arc<Area>) {
+        let state = area.state();
+        *lock(&self.inflight) = Some(area);
+        if !state.is_empty() && self.exchange.ask(&self.events, Event::StateGiven { state }).is_none() {
+            let reason = "the state of the daemon's earlier life was not taken over".into();
+            self.events.offer(Event::Fault { queue: -1, reason });
+        }
+    }
+
+    /// The device's state, for a later life of it. False if the front end keeps none.
+    pub fn keep_state(&self, state: &[u8]) -> bool {
+        lock(&self.inflight).as_ref().is_some_and(|area| area.keep_state(state))
+    }
+
+    /// Whether `keep_state` has a place.
+    pub fn keeps_state(&self) -> bool {
+        lock(&self.inflight).is_some()
+    }
+
+    /// Answer `StateWanted` with the state, or `StateGiven` with anything; None refuses.
+    pub fn answer_state(&self, data: Option<Vec<u8>>) {
+        self.exchange.answer(data);
     }
 
     /// Wait for kicks of a ring.
@@ -226,6 +282,7 @@ impl Device {
             r.set_call(None);
             r.set_base(0);
         }
+        *lock(&self.inflight) = None;
         self.replace_memory(Mem::new());
         self.events.push(Event::Disconnected { reason });
     }

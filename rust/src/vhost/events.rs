@@ -20,16 +20,44 @@ pub const MAX_BITS: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Connected,
-    Disconnected { reason: String },
-    Features { features: u64 },
-    Started { queue: usize, base: u16, fresh: bool },
-    Stopping { queue: usize },
-    Stopped { queue: usize, forced: u32 },
-    ConfigWritten { offset: u32, data: Vec<u8> },
+    Disconnected {
+        reason: String,
+    },
+    Features {
+        features: u64,
+    },
+    Started {
+        queue: usize,
+        base: u16,
+        fresh: bool,
+    },
+    Stopping {
+        queue: usize,
+    },
+    Stopped {
+        queue: usize,
+        forced: u32,
+    },
+    ConfigWritten {
+        offset: u32,
+        data: Vec<u8>,
+    },
     Reset,
-    Fault { queue: i64, reason: String },
-    Kicked { queue: usize },
-    Xrun { stream: u32 },
+    Fault {
+        queue: i64,
+        reason: String,
+    },
+    /// The loop outside is asked for the device's state, or to take one: `Exchange`.
+    StateWanted,
+    StateGiven {
+        state: Vec<u8>,
+    },
+    Kicked {
+        queue: usize,
+    },
+    Xrun {
+        stream: u32,
+    },
 }
 
 /// Numbers from 0 to 255, added by threads that take no lock.
@@ -144,6 +172,11 @@ impl EventQueue {
     /// True if no lifecycle event waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Nobody takes events any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Nobody will take events any more: whoever waits for room goes on.

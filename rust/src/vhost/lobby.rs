@@ -89,23 +89,27 @@ fn peek(stream: &UnixStream) -> Said {
     }
 }
 
-/// Wait until a connection has said a whole message: Some(wants a reply). None: it ended, stopped in the middle of one
-/// (then there is a reason), or we are told to stop.
+/// Wait until a connection has said a whole message: Some(wants a reply). None: it ended, or we are told to stop. Otherwise the
+/// reason to drop it: it stopped in the middle of a message, or cut the memory short that it shares (`alarm`).
 pub fn next_message(
     stream: &UnixStream,
     listener: Option<&UnixListener>,
     stop: &EventFd,
+    alarm: &EventFd,
 ) -> Result<Option<bool>, &'static str> {
     let mut part_since = None;
     loop {
-        let mut fds = [input(stop.as_raw_fd()), input(stream.as_raw_fd())];
+        let mut fds = [input(stop.as_raw_fd()), input(alarm.as_raw_fd()), input(stream.as_raw_fd())];
         match part_since {
             None => poll(&mut fds, None),
             // Readable all the time: only the stop event may wake us.
-            Some(_) => poll(&mut fds[..1], Some(LOOK)),
+            Some(_) => poll(&mut fds[..2], Some(LOOK)),
         }
         if fds[0].revents != 0 {
             return Ok(None);
+        }
+        if fds[1].revents != 0 {
+            return Err("it cut the guest's memory short");
         }
         match listen_to(stream) {
             Said::Message { wants_reply } => return Ok(Some(wants_reply)),

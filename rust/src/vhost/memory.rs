@@ -8,7 +8,10 @@ use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionCollection, GuestRegionMmap, MmapRegion,
 };
 
+use vmm_sys_util::eventfd::EventFd;
+
 use super::Mem;
+use super::sigbus::Watch;
 use crate::error::{Error, Result};
 
 /// As many as the largest front end asks for (QEMU with 509 slots).
@@ -43,10 +46,19 @@ impl From<&VhostUserSingleMemoryRegion> for Slot {
 #[derive(Default)]
 pub struct MemoryMap {
     slots: Vec<Slot>,
-    regions: Vec<Arc<GuestRegionMmap>>,
+    regions: Vec<Region>,
+    /// Not in the map any more, but perhaps in use until the new one is in place.
+    retired: Vec<Region>,
 }
 
-fn map(slot: &Slot, file: File) -> Result<Arc<GuestRegionMmap>> {
+#[derive(Clone)]
+struct Region {
+    /// Before the mapping that it watches.
+    _watch: Arc<Watch>,
+    mapping: Arc<GuestRegionMmap>,
+}
+
+fn map(slot: &Slot, file: File, alarm: &EventFd) -> Result<Region> {
     let size = usize::try_from(slot.size).ok().filter(|&n| n > 0);
     let size = size.ok_or_else(|| Error::Invalid("a memory region of no size".into()))?;
     // A file shorter than the region would kill us by SIGBUS at the first access.
@@ -59,30 +71,37 @@ fn map(slot: &Slot, file: File) -> Result<Arc<GuestRegionMmap>> {
     }
     let mapping = MmapRegion::from_file(FileOffset::new(file, slot.offset), size)
         .map_err(|e| Error::Invalid(format!("cannot map guest memory: {e}")))?;
-    GuestRegionMmap::new(mapping, GuestAddress(slot.guest))
-        .map(Arc::new)
-        .ok_or_else(|| Error::Invalid("a memory region beyond the address space".into()))
+    let watch = Arc::new(Watch::new(mapping.as_ptr(), size, alarm));
+    let mapping = GuestRegionMmap::new(mapping, GuestAddress(slot.guest))
+        .ok_or_else(|| Error::Invalid("a memory region beyond the address space".into()))?;
+    Ok(Region { _watch: watch, mapping: Arc::new(mapping) })
 }
 
 impl MemoryMap {
-    /// A whole new map (SET_MEM_TABLE).
-    pub fn replace(&mut self, slots: Vec<Slot>, files: Vec<File>) -> Result<Mem> {
+    /// A whole new map (SET_MEM_TABLE). `alarm` is told of memory that is cut short. Call `settle` when it is in place.
+    pub fn replace(&mut self, slots: Vec<Slot>, files: Vec<File>, alarm: &EventFd) -> Result<Mem> {
         let mut new = MemoryMap::default();
         for (slot, file) in slots.into_iter().zip(files) {
-            new.insert(slot, map(&slot, file)?);
+            new.insert(slot, map(&slot, file, alarm)?);
         }
         let mem = new.build()?;
+        new.retired = std::mem::take(&mut self.regions);
         *self = new;
         Ok(mem)
     }
 
+    /// What `replace` or `remove` returned is in place, and nobody uses the map before.
+    pub fn settle(&mut self) {
+        self.retired.clear();
+    }
+
     /// One more region (ADD_MEM_REG).
-    pub fn add(&mut self, slot: Slot, file: File) -> Result<Mem> {
+    pub fn add(&mut self, slot: Slot, file: File, alarm: &EventFd) -> Result<Mem> {
         if self.slots.len() as u64 >= MAX_SLOTS {
             return Err(Error::Invalid(format!("more than {MAX_SLOTS} memory regions")));
         }
-        let mut new = MemoryMap { slots: self.slots.clone(), regions: self.regions.clone() };
-        new.insert(slot, map(&slot, file)?);
+        let mut new = MemoryMap { slots: self.slots.clone(), regions: self.regions.clone(), retired: Vec::new() };
+        new.insert(slot, map(&slot, file, alarm)?);
         let mem = new.build()?;
         *self = new;
         Ok(mem)
@@ -94,11 +113,11 @@ impl MemoryMap {
         let i = self.slots.iter().position(same);
         let i = i.ok_or_else(|| Error::Invalid("removal of a memory region that is not there".into()))?;
         self.slots.remove(i);
-        self.regions.remove(i);
+        self.retired.push(self.regions.remove(i));
         self.build()
     }
 
-    fn insert(&mut self, slot: Slot, region: Arc<GuestRegionMmap>) {
+    fn insert(&mut self, slot: Slot, region: Region) {
         let i = self.slots.partition_point(|s| s.guest < slot.guest);
         self.slots.insert(i, slot);
         self.regions.insert(i, region);
@@ -108,7 +127,7 @@ impl MemoryMap {
         if self.regions.is_empty() {
             return Ok(Mem::new());
         }
-        GuestRegionCollection::from_arc_regions(self.regions.clone())
+        GuestRegionCollection::from_arc_regions(self.regions.iter().map(|r| r.mapping.clone()).collect())
             .map_err(|e| Error::Invalid(format!("the guest's memory regions are impossible: {e}")))
     }
 

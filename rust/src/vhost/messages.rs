@@ -110,7 +110,9 @@ impl VhostUserBackendReqHandlerMut for Connection {
             | Protocol::CONFIG
             | Protocol::REPLY_ACK
             | Protocol::RESET_DEVICE
-            | Protocol::CONFIGURE_MEM_SLOTS)
+            | Protocol::CONFIGURE_MEM_SLOTS
+            | Protocol::INFLIGHT_SHMFD
+            | Protocol::DEVICE_STATE)
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
@@ -146,12 +148,13 @@ impl VhostUserBackendReqHandlerMut for Connection {
         unsupported("shared objects")
     }
 
-    fn get_inflight_fd(&mut self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        unsupported("in-flight buffers")
+    fn get_inflight_fd(&mut self, wanted: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        self.make_inflight(wanted)
     }
 
-    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
-        unsupported("in-flight buffers")
+    fn set_inflight_fd(&mut self, given: &VhostUserInflight, file: File) -> Result<()> {
+        let r = self.on_set_inflight_fd(given, file);
+        self.note(r)
     }
 
     fn get_max_mem_slots(&mut self) -> Result<u64> {
@@ -175,15 +178,16 @@ impl VhostUserBackendReqHandlerMut for Connection {
 
     fn set_device_state_fd(
         &mut self,
-        _direction: VhostTransferStateDirection,
+        direction: VhostTransferStateDirection,
         _phase: VhostTransferStatePhase,
-        _file: File,
+        pipe: File,
     ) -> Result<Option<File>> {
-        unsupported("device state")
+        self.transfer_state(direction, pipe)?;
+        Ok(None)
     }
 
     fn check_device_state(&mut self) -> Result<()> {
-        unsupported("device state")
+        self.end_transfer()
     }
 
     fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {

@@ -5,12 +5,16 @@ pub mod chain;
 pub mod connection;
 pub mod device;
 pub mod events;
+pub mod exchange;
+pub mod inflight;
 mod lobby;
 pub mod memory;
 mod messages;
 pub mod ring;
 pub mod server;
+mod sigbus;
 mod socket;
+mod transfer;
 pub mod worker;
 
 /// Guest memory without a dirty log.

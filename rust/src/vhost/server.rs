@@ -161,7 +161,7 @@ fn serve_one(
     let connection = Arc::new(Mutex::new(Connection::new(device.clone())));
     let mut handler = BackendReqHandler::from_stream(stream, connection.clone());
     let why = loop {
-        let wants_reply = match next_message(&ear, listener, stop) {
+        let wants_reply = match next_message(&ear, listener, stop, &device.alarm) {
             Ok(Some(wants_reply)) => wants_reply,
             Ok(None) => break String::new(),
             Err(why) => break format!("the front end was dropped: {why}"),
@@ -181,6 +181,7 @@ fn serve_one(
     };
     lock(&connection).forget_kicks();
     device.disconnected(why);
+    let _ = device.alarm.read();
     lock(current).take();
 }
 

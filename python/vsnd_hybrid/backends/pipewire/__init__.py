@@ -21,7 +21,7 @@ from vsnd_hybrid.backends.options import number
 from vsnd_hybrid.backends.pipewire import pod
 from vsnd_hybrid.backends.pipewire.node import Node, quantum
 from vsnd_hybrid.backends.pipewire.stream import GuestStream
-from vsnd_hybrid.backends.pipewire.supervisor import DRAIN_S, GRACE_S, Supervisor
+from vsnd_hybrid.backends.pipewire.supervisor import DRAIN_S, Supervisor
 
 __all__ = ["PipeWireBackend"]
 
@@ -110,7 +110,7 @@ class PipeWireStream(EngineStream):
         with self._supervisor.lock:
             given_up = self._stream.finish_drain()
             self._stream.start()
-            self._supervisor.expect(self._stream, GRACE_S)
+            self._supervisor.started(self._stream)
         if given_up:
             given_up()
 

@@ -71,6 +71,7 @@ class Node:
         lib = session.lib
         self._session = session
         self.state = State.UNCONNECTED
+        self.bound = False
         self._native = PipeWirePort(
             port,
             dequeue=library.address(lib, "pw_stream_dequeue_buffer"),
@@ -125,6 +126,7 @@ class Node:
     def bind(self, on: bool) -> None:
         """Let the data thread move audio. Off: when this returns it touches the port no more."""
         self._native.set_stream(library.pointer(self._stream) if on else 0)
+        self.bound = on
 
     def activate(self, on: bool) -> None:
         """Ask to be scheduled, or not. Does not wait for the first callback; after "off" none comes."""

@@ -59,7 +59,8 @@ class Session:
         #: The server has told everything, or (`_alive` false) never will.
         self._answered = threading.Event()
         self._alive = self._given_up = False
-        self._sync = -1
+        #: What to call when the server has answered a `sync`, by its number.
+        self._syncs: dict[int, Callable[[], None]] = {}
         # What C sees must outlive the C object: of this connection, and of the one before, whose proxies may linger.
         self._keep: list[Any] = []
         self._keep_before: list[Any] = []
@@ -128,6 +129,7 @@ class Session:
             if self.core:
                 self.lib.pw_core_disconnect(self.core)
                 self.core = ffi.NULL
+            self._syncs.clear()
             gone, self._endpoints = self._endpoints, {}
         for endpoint in (device for devices in gone.values() for device in devices):
             self._on_device(endpoint, False)
@@ -140,6 +142,12 @@ class Session:
         self.lib.pw_context_destroy(self._context)
         self.lib.pw_thread_loop_destroy(self._loop)
 
+    def sync(self, answered: Callable[[], None]) -> None:
+        """Have `answered` called when the server has done everything that it was asked until now; as the callbacks are."""
+        with self.locked():
+            if self.core:
+                self._send_sync(answered)
+
     def devices(self) -> list[EngineDevice]:
         """The endpoints that are there now."""
         with self.locked():
@@ -147,8 +155,8 @@ class Session:
 
     def _listen(self) -> None:
         def done(_: Any, ident: int, seq: int) -> None:
-            if ident == _ID_CORE and seq == self._sync:
-                self._answered.set()
+            if ident == _ID_CORE and (answered := self._syncs.pop(seq, None)):
+                answered()
 
         def error(_: Any, ident: int, seq: int, result: int, message: Any) -> None:
             if ident == _ID_CORE and result in (-errno.EPIPE, -errno.ECONNRESET):
@@ -186,7 +194,10 @@ class Session:
         library.call(self.core, "pw_core_methods", "add_listener", hooks, core_events, ffi.NULL)
         registry = library.call(self.core, "pw_core_methods", "get_registry", _REGISTRY_VERSION, 0)
         library.call(registry, "pw_registry_methods", "add_listener", hooks + 1, registry_events, ffi.NULL)
-        self._sync = library.call(self.core, "pw_core_methods", "sync", _ID_CORE, 0)
+        self._send_sync(self._answered.set)
+
+    def _send_sync(self, answered: Callable[[], None]) -> None:
+        self._syncs[library.call(self.core, "pw_core_methods", "sync", _ID_CORE, 0)] = answered
 
     def _add(self, ident: int, properties: Mapping[str, str]) -> None:
         name = properties.get("node.name", "")

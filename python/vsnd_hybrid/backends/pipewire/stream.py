@@ -56,7 +56,7 @@ class GuestStream:
             return Feed.NOBODY
         if self._clock:
             return Feed.CLOCK
-        return Feed.NODE if self.node else Feed.NOBODY
+        return Feed.NODE if self.node and self.node.bound else Feed.NOBODY
 
     @property
     def draining(self) -> bool:
@@ -77,12 +77,10 @@ class GuestStream:
             self.to_clock()
 
     def start(self) -> None:
-        """START. Without a node the clock begins at once."""
+        """START. Without a node the clock begins at once, with one nobody does before `to_node`."""
         self.active = True
         if self.node:
-            self.node.bind(True)
             self.node.activate(True)
-            self._played = self.params.direction is Direction.OUTPUT
         else:
             self.to_clock()
 
@@ -92,6 +90,7 @@ class GuestStream:
         self._close_clock()
         if self.node:
             self.node.activate(False)
+            self.node.bind(False)
 
     def to_clock(self) -> None:
         """The node does not run: hand the port to the clock."""
@@ -103,7 +102,7 @@ class GuestStream:
         self._clock.start()
 
     def to_node(self) -> None:
-        """The node runs: hand the port to it."""
+        """The node runs with all its links: hand the port to it."""
         self._close_clock()
         if self.node:
             self.node.bind(True)

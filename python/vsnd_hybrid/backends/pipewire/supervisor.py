@@ -13,20 +13,31 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from vsnd_hybrid.backends.base import BackendError, EngineDevice, EngineEvent, EngineUnavailable
+from vsnd_hybrid.backends.base import BackendError, EngineDevice, EngineEvent, EngineUnavailable, PcmParams
 from vsnd_hybrid.backends.pipewire.node import Node, State
 from vsnd_hybrid.backends.pipewire.session import Session
 from vsnd_hybrid.backends.pipewire.stream import Feed, GuestStream
 
 log = logging.getLogger(__name__)
 
-#: How long a stream may be started without being scheduled before the clock takes over. A new link takes 5-20 ms.
-GRACE_S: Final = 0.25
 #: How long a drain may take. The device answers within 900 ms.
 DRAIN_S: Final = 0.4
 #: How long a server may take to tell what there is.
 ANSWER_S: Final = 2.0
+#: A link is made in two steps, each of which the server asks our own process to do its part of.
+ROUND_TRIPS: Final = 2
 BACKOFF_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
+
+
+def grace_s(params: PcmParams) -> float:
+    """How long a stream may move nothing before the clock takes over. A new link takes 5 to 20 ms.
+
+    Linux 6.6 and later give up (EIO) when nothing was consumed for 1.1 buffers, or 100 ms if that is more; the clock's
+    first period needs one itself.
+    """
+    patience = max(0.1, 1.1 * params.buffer_frames / params.rate)
+    return max(0.05, patience - params.period_frames / params.rate - 0.02)
+
 
 _Message = Callable[[], None]
 
@@ -72,6 +83,12 @@ class Supervisor:
         self._streams = tuple(other for other in self._streams if other is not stream)
         self._deadlines.pop(stream, None)
         stream.close()
+
+    def started(self, stream: GuestStream) -> None:
+        """START was told: see that somebody moves the stream's audio."""
+        if stream.node:
+            self._settle(stream, stream.node, ROUND_TRIPS)
+        self.expect(stream, grace_s(stream.params))
 
     def expect(self, stream: GuestStream, within_s: float) -> None:
         """Look at the stream again if nothing happens to it before."""
@@ -121,7 +138,9 @@ class Supervisor:
                     calls.append(stream.finish_drain())
                 elif stream.node and stream.node.state is State.ERROR:
                     self._fail(stream, "PipeWire put the stream into its error state")
-                elif stream.feed is Feed.NODE and stream.node and stream.node.state is not State.STREAMING:
+                elif stream.active and stream.node and stream.node.state is State.STREAMING:
+                    stream.to_node()  # links are not all made by now: better a channel late than the guest without sound
+                elif stream.active and stream.feed is not Feed.CLOCK:
                     log.warning("%s: PipeWire does not run it (no device?), silence meanwhile", stream.params.name)
                     stream.to_clock()
         for call in calls:
@@ -135,13 +154,32 @@ class Supervisor:
             if error:
                 log.warning("%s: PipeWire: %s", stream.params.name, error)
             if state is State.STREAMING:
-                self._deadlines.pop(stream, None) if not stream.draining else None
-                if stream.feed is Feed.CLOCK:
-                    log.info("%s: on PipeWire again", stream.params.name)
-                    stream.to_node()
-                    stream.tell_recovered()
+                self._settle(stream, node, 0 if stream.feed is Feed.CLOCK else ROUND_TRIPS)
             elif stream.active or state is State.ERROR:
-                self._deadlines.setdefault(stream, time.monotonic() + GRACE_S)
+                self._deadlines.setdefault(stream, time.monotonic() + grace_s(stream.params))
+
+    def _settle(self, stream: GuestStream, node: Node, round_trips: int) -> None:
+        """Hand the port to the node when the server has made all links of it; under the lock.
+
+        A node runs as soon as its first link does, so that the other channels would miss the beginning. While the clock
+        moves the audio it is lost anyway, and there is nothing to wait for.
+        """
+        if not stream.active or (round_trips == 0 and node.state is not State.STREAMING):
+            return  # when it streams it will be tried again
+        if round_trips:
+            message = lambda: self._answered(stream, node, round_trips - 1)
+            self.session.sync(lambda: self._messages.put(message))
+            return
+        self._deadlines.pop(stream, None)
+        if stream.feed is Feed.CLOCK:
+            log.info("%s: on PipeWire again", stream.params.name)
+        stream.to_node()
+        stream.tell_recovered()
+
+    def _answered(self, stream: GuestStream, node: Node, round_trips: int) -> None:
+        with self.lock:
+            if stream.node is node:
+                self._settle(stream, node, round_trips)
 
     def _drained(self, stream: GuestStream, node: Node) -> None:
         with self.lock:

@@ -14,7 +14,7 @@ use _core::vhost::Caller;
 use _core::vhost::connection::Connection;
 use _core::vhost::device::{Device, QueueHandler, Spec};
 use _core::vhost::events::EventQueue;
-use _core::vhost::ring::Ring;
+use _core::vhost::ring::{Kept, Ring};
 use vhost::vhost_user::VhostUserBackendReqHandlerMut;
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserVringAddrFlags};
 
@@ -33,8 +33,14 @@ impl QueueHandler for OnDemand {
     fn owns(&self, queue: usize) -> bool {
         self.0.owns(queue)
     }
-    fn started(&self, ring: &Arc<Ring>, fresh: bool, resumed: bool) {
-        self.0.started(ring, fresh, resumed);
+    fn kept(&self, ring: &Arc<Ring>) -> Kept {
+        self.0.kept(ring)
+    }
+    fn forget_kept(&self, ring: &Arc<Ring>) {
+        self.0.forget_kept(ring);
+    }
+    fn started(&self, ring: &Arc<Ring>, fresh: bool) {
+        self.0.started(ring, fresh);
     }
     fn available(&self, _: &Arc<Ring>) {}
     fn stopping(&self, ring: &Arc<Ring>) {
@@ -77,6 +83,8 @@ pub struct Bench {
     serial: u64,
     event_idx: bool,
     clock: u8,
+    /// Rings that stand still by ENABLE 0 alone.
+    disabled: [bool; 2],
 }
 
 /// The byte that message `serial` has at `at`.
@@ -118,6 +126,7 @@ impl Bench {
             serial: 0,
             event_idx,
             clock: 0,
+            disabled: [false; 2],
         };
         bench.begin();
         bench
@@ -129,7 +138,7 @@ impl Bench {
         self.connection.set_features(features).expect("features");
         self.share_memory();
         for i in [CONTROL, ring(false), ring(true)] {
-            self.start_ring(i, Some(0));
+            self.start_ring(i, 0);
         }
         self.model.rings.iter_mut().for_each(|r| r.open = true);
     }
@@ -142,7 +151,7 @@ impl Bench {
         self.connection.set_mem_table(&table, files, None).expect("memory");
     }
 
-    fn start_ring(&mut self, i: usize, base: Option<u16>) {
+    fn start_ring(&mut self, i: usize, base: u16) {
         let q = &self.queues[i];
         let at = q.ring().user_addr();
         // SAFETY: the queue keeps its descriptors open, and they are borrowed for this call only.
@@ -150,13 +159,11 @@ impl Bench {
         let (kick, call) = (fd(q.kick_fd().as_raw_fd()), fd(q.call_fd().as_raw_fd()));
         let (c, index) = (&mut self.connection, i as u32);
         c.set_vring_num(index, q.size().into()).expect("size");
-        if let Some(base) = base {
-            c.set_vring_base(index, base.into()).expect("base");
-            let flags = VhostUserVringAddrFlags::empty();
-            c.set_vring_addr(index, flags, at.desc, at.used, at.avail, 0).expect("addresses");
-            c.set_vring_kick(i as u8, Some(kick)).expect("kick");
-            c.set_vring_call(i as u8, Some(call)).expect("call");
-        }
+        c.set_vring_base(index, base.into()).expect("base");
+        let flags = VhostUserVringAddrFlags::empty();
+        c.set_vring_addr(index, flags, at.desc, at.used, at.avail, 0).expect("addresses");
+        c.set_vring_kick(i as u8, Some(kick)).expect("kick");
+        c.set_vring_call(i as u8, Some(call)).expect("call");
         c.set_vring_enable(index, true).expect("enable");
     }
 
@@ -179,7 +186,7 @@ impl Bench {
             }),
             Op::Start { stream } => self.policy(stream, |s, m, i| {
                 s.start();
-                m.start(i, true);
+                m.start(i);
             }),
             Op::Stop { stream } => self.policy(stream, |s, m, i| {
                 s.stop();
@@ -190,7 +197,7 @@ impl Bench {
                 m.flush(i);
             }),
             Op::StopRing { rx, by_disabling } => self.stop_ring(rx, by_disabling),
-            Op::ResumeRing { rx } => self.resume_ring(rx),
+            Op::ResumeRing { rx, by_enabling } => self.resume_ring(rx, by_enabling),
             Op::Remap => self.share_memory(),
             Op::Reset => self.reset(),
         }
@@ -252,7 +259,6 @@ impl Bench {
         let message = Message {
             serial: self.serial,
             head,
-            at: self.model.rings[usize::from(rx)].next_at,
             stream,
             // A status of seven bytes takes one from the room before it.
             len: bytes - usize::from(short),
@@ -300,23 +306,27 @@ impl Bench {
         let i = ring(rx) as u32;
         if by_disabling {
             self.connection.set_vring_enable(i, false).expect("disable");
-            self.model.stop_ring(rx);
         } else {
-            let base = self.connection.get_vring_base(i).expect("base");
-            let base = { base }.num as u16;
-            assert_eq!(base, self.model.stop_ring(rx) as u16, "base");
+            let base = { self.connection.get_vring_base(i).expect("base") }.num as u16;
+            assert_eq!(base, self.queues[ring(rx)].used_index(), "base and used index");
         }
+        self.disabled[usize::from(rx)] = by_disabling;
+        self.model.stop_ring(rx);
         assert_eq!(self.device.rings()[ring(rx)].in_flight(), 0);
         assert_eq!(self.device.rings()[ring(rx)].base(), self.queues[ring(rx)].used_index(), "base and used index");
     }
 
-    fn resume_ring(&mut self, rx: bool) {
-        if self.model.rings[usize::from(rx)].open {
+    fn resume_ring(&mut self, rx: bool, by_enabling: bool) {
+        let r = usize::from(rx);
+        if self.model.rings[r].open {
             return;
         }
-        let base = self.device.rings()[ring(rx)].base();
-        self.start_ring(ring(rx), Some(base));
-        self.model.rings[usize::from(rx)].open = true;
+        if by_enabling && self.disabled[r] {
+            self.connection.set_vring_enable(ring(rx) as u32, true).expect("enable");
+        } else {
+            self.start_ring(ring(rx), self.device.rings()[ring(rx)].base());
+        }
+        self.model.resume_ring(rx);
     }
 
     fn reset(&mut self) {

@@ -9,8 +9,6 @@ use super::DIRECTIONS;
 pub struct Message {
     pub serial: u64,
     pub head: u16,
-    /// Of the ring, counted without wrapping.
-    pub at: u64,
     pub stream: usize,
     /// Bytes of sound, or room for them.
     pub len: usize,
@@ -49,7 +47,8 @@ pub struct StreamModel {
     items: VecDeque<Message>,
     /// Moved, and to be given back when the guest's buffer allows it: with the payload.
     waiting: VecDeque<(Back, usize)>,
-    carry: Option<(u64, usize)>,
+    /// So many items were released while the ring stood still.
+    flushed: usize,
     /// An engine looks at the ring by itself.
     pulling: bool,
 }
@@ -59,7 +58,6 @@ pub struct RingModel {
     pub open: bool,
     /// Offered and not looked at.
     unseen: VecDeque<Message>,
-    pub next_at: u64,
 }
 
 /// See the module text.
@@ -75,7 +73,7 @@ impl StreamModel {
     fn new() -> Self {
         let mode = Mode::Reject(IO_ERR);
         let (items, waiting) = (VecDeque::new(), VecDeque::new());
-        StreamModel { mode, running: false, items, waiting, carry: None, pulling: false }
+        StreamModel { mode, running: false, items, waiting, flushed: 0, pulling: false }
     }
 }
 
@@ -86,9 +84,7 @@ impl Model {
     }
 
     pub fn offer(&mut self, rx: bool, message: Message) {
-        let ring = &mut self.rings[usize::from(rx)];
-        ring.next_at = message.at + 1;
-        ring.unseen.push_back(message);
+        self.rings[usize::from(rx)].unseen.push_back(message);
     }
 
     /// The device looks at a ring. A real-time caller stops at a message that it may not take.
@@ -104,7 +100,7 @@ impl Model {
         }
     }
 
-    fn hand_on(&mut self, rx: bool, mut m: Message) {
+    fn hand_on(&mut self, rx: bool, m: Message) {
         let r = usize::from(rx);
         let known = DIRECTIONS.get(m.stream) == Some(&rx);
         if !m.sound || !known {
@@ -115,10 +111,6 @@ impl Model {
         if let Mode::Reject(status) = s.mode {
             self.back[r].push(given(&m, 0, status));
             return;
-        }
-        if s.carry.is_some_and(|(at, _)| at == m.at) {
-            let (_, pos) = s.carry.take().expect("there");
-            m.pos = if pos < m.len { pos } else { 0 };
         }
         if s.mode == Mode::Discard && s.running {
             let data = if rx { m.len } else { 0 };
@@ -165,18 +157,22 @@ impl Model {
         self.streams[stream].mode = if discard { Mode::Discard } else { Mode::Queue };
     }
 
-    pub fn start(&mut self, stream: usize, attached: bool) {
+    pub fn start(&mut self, stream: usize) {
         let s = &mut self.streams[stream];
         s.running = true;
-        let discard = s.mode == Mode::Discard;
-        s.pulling = attached && !discard;
-        if discard {
-            let items: Vec<_> = s.items.drain(..).collect();
-            let data = |m: &Message| if DIRECTIONS[stream] { m.len } else { 0 };
-            let done = items.iter().map(|m| given(m, data(m), OK));
-            let all: Vec<_> = s.waiting.drain(..).map(|w| w.0).chain(done).collect();
-            self.back[usize::from(DIRECTIONS[stream])].extend(all);
+        s.pulling = s.mode != Mode::Discard;
+        if s.mode == Mode::Discard && self.rings[usize::from(DIRECTIONS[stream])].open {
+            self.consume_all(stream);
         }
+    }
+
+    /// Everything comes back as if an engine had moved it.
+    fn consume_all(&mut self, stream: usize) {
+        let rx = DIRECTIONS[stream];
+        let s = &mut self.streams[stream];
+        let done = s.items.drain(..).map(|m| given(&m, if rx { m.len } else { 0 }, OK));
+        let all: Vec<_> = s.waiting.drain(..).map(|w| w.0).chain(done).collect();
+        self.back[usize::from(rx)].extend(all);
     }
 
     pub fn stop(&mut self, stream: usize) {
@@ -184,54 +180,51 @@ impl Model {
         (s.running, s.pulling) = (false, false);
     }
 
-    /// RELEASE: everything comes back, also what was not looked at.
+    /// RELEASE: everything comes back, also what was not looked at; while the ring stands still, when it goes on.
     pub fn flush(&mut self, stream: usize) {
         let rx = DIRECTIONS[stream];
-        self.streams[stream].carry = None;
-        self.give_back(stream, usize::MAX);
+        if self.rings[usize::from(rx)].open {
+            self.give_back(stream, usize::MAX, OK);
+        } else {
+            self.streams[stream].flushed = self.streams[stream].items.len();
+        }
         self.streams[stream].mode = Mode::Reject(OK);
         self.see(rx, false);
         self.streams[stream].mode = Mode::Reject(IO_ERR);
     }
 
     /// The first `n` messages come back as they are.
-    fn give_back(&mut self, stream: usize, n: usize) {
+    fn give_back(&mut self, stream: usize, n: usize, status: u32) {
         let s = &mut self.streams[stream];
         let n = n.min(s.items.len());
         let rx = DIRECTIONS[stream];
         let data = |m: &Message| if rx { m.pos } else { 0 };
-        let done: Vec<_> = s.items.drain(..n).map(|m| given(&m, data(&m), OK)).collect();
+        let done: Vec<_> = s.items.drain(..n).map(|m| given(&m, data(&m), status)).collect();
         let all: Vec<_> = s.waiting.drain(..).map(|w| w.0).chain(done).collect();
         self.back[usize::from(rx)].extend(all);
     }
 
-    /// The ring stops. What nobody has moved to its end, and nothing behind it, is the guest's again; the position of the first.
-    pub fn stop_ring(&mut self, rx: bool) -> u64 {
-        let r = usize::from(rx);
-        let ring = &mut self.rings[r];
-        let end = ring.unseen.front().map_or(ring.next_at, |m| m.at);
-        if !std::mem::take(&mut ring.open) {
-            return end;
+    fn of_ring(rx: bool) -> impl Iterator<Item = usize> {
+        (0..DIRECTIONS.len()).filter(move |&i| DIRECTIONS[i] == rx)
+    }
+
+    /// The ring stops. What was moved to its end comes back, the rest stays as it is.
+    pub fn stop_ring(&mut self, rx: bool) {
+        if std::mem::take(&mut self.rings[usize::from(rx)].open) {
+            Self::of_ring(rx).for_each(|i| self.give_back(i, 0, OK));
         }
-        let mine: Vec<usize> = (0..DIRECTIONS.len()).filter(|&i| DIRECTIONS[i] == rx).collect();
-        let held = |at: u64| mine.iter().any(|&i| self.streams[i].items.iter().any(|m| m.at == at));
-        let mut base = end;
-        while base > 0 && held(base - 1) {
-            base -= 1;
+    }
+
+    /// The ring goes on where it was.
+    pub fn resume_ring(&mut self, rx: bool) {
+        self.rings[usize::from(rx)].open = true;
+        for i in Self::of_ring(rx) {
+            let flushed = std::mem::take(&mut self.streams[i].flushed);
+            self.give_back(i, flushed, IO_ERR);
+            if self.streams[i].running && self.streams[i].mode == Mode::Discard {
+                self.consume_all(i);
+            }
         }
-        let mut again = Vec::new();
-        for &i in &mine {
-            let keep = self.streams[i].items.iter().take_while(|m| m.at < base).count();
-            self.give_back(i, keep);
-            let s = &mut self.streams[i];
-            s.carry = s.items.front().filter(|m| m.pos > 0).map(|m| (m.at, m.pos));
-            again.extend(s.items.drain(..).map(|m| Message { pos: 0, ..m }));
-        }
-        again.sort_by_key(|m| m.at);
-        for m in again.into_iter().rev() {
-            self.rings[r].unseen.push_front(m);
-        }
-        base
     }
 
     /// Everything from the start; whatever was away never comes back.

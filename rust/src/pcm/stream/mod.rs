@@ -56,16 +56,20 @@ struct Item {
 struct State {
     mode: Mode,
     running: bool,
-    /// The ring is open. Closed before what is not consumed is counted, so that it stays so.
+    /// The ring is open. While it is not, `items` are kept for the same driver.
     open: bool,
+    /// So many of the kept items were flushed meanwhile, and cannot be given back before the ring is open.
+    flushed: usize,
     /// Audio completed in one wake-up is at most this: the guest's buffer less a period.
     burst: usize,
     ring: Option<Arc<Ring>>,
+    /// Heads that another process had when it was saved; the ring pops them again when it starts.
+    again: Vec<u16>,
+    /// Of a message that comes again: its head, and what of it was consumed.
+    carry: Option<(u16, usize)>,
     items: VecDeque<Item>,
     queued: usize,
     done: Vec<Done>,
-    /// Position of a message that was half consumed when its ring stopped, and how far.
-    carry: Option<(u16, usize)>,
     shortage: Shortage,
     /// Threads in `wait`.
     waiters: u32,
@@ -130,12 +134,14 @@ impl Stream {
             mode: Mode::Reject(S_IO_ERR),
             running: false,
             open: false,
+            flushed: 0,
             burst: usize::MAX,
             ring: None,
+            again: Vec::new(),
+            carry: None,
             items: VecDeque::new(),
             queued: 0,
             done: Vec::new(),
-            carry: None,
             shortage: Shortage::default(),
             waiters: 0,
         };
@@ -237,6 +243,20 @@ impl Stream {
             self.changed.notify_all();
         }
         self.set_pulling(false);
+    }
+
+    /// The heads of the messages that are kept while the ring is stopped, and how much of the first was consumed.
+    pub fn kept_messages(&self) -> (Vec<u16>, usize) {
+        let s = lock(&self.state);
+        let consumed = s.items.front().map_or(0, |i| i.pos);
+        (s.items.iter().map(|i| i.chain.head).chain(s.again.iter().copied()).collect(), consumed)
+    }
+
+    /// Go on with what another process kept (`kept_messages`), when the ring starts.
+    pub fn restore_kept(&self, heads: Vec<u16>, consumed: usize) {
+        let mut s = lock(&self.state);
+        s.carry = heads.first().map(|&head| (head, consumed));
+        s.again = heads;
     }
 
     /// Ask the guest not to kick, because somebody looks at the ring; or to kick again.

@@ -9,12 +9,12 @@ use super::{Feed, Item, MAX_MESSAGE, Mode, State, Stream, try_hard};
 use crate::pcm::message::finish;
 use crate::pcm::wire::{S_IO_ERR, S_OK, STATUS_SIZE, XFER_SIZE};
 use crate::vhost::chain::{Chain, Done};
-use crate::vhost::ring::Ring;
+use crate::vhost::ring::{Kept, Ring};
 use crate::vhost::{Caller, lock};
 
 impl Stream {
     /// The ring started. Everything a callback will need is allocated here.
-    pub(in crate::pcm) fn attach(&self, ring: &Arc<Ring>, resumed: bool) {
+    pub(in crate::pcm) fn attach(&self, ring: &Arc<Ring>) {
         let Some(router) = self.router.get().and_then(Weak::upgrade) else {
             return;
         };
@@ -29,8 +29,14 @@ impl Stream {
         s.open = true;
         s.items.reserve(depth);
         s.done.reserve(2 * depth);
-        if !resumed {
-            s.carry = None;
+        // They are the ring's now, which hands them over.
+        s.again.clear();
+        let generation = ring.generation();
+        s.items.iter_mut().for_each(|i| i.chain.generation = generation);
+        let flushed = std::mem::take(&mut s.flushed);
+        self.give_back(&mut s, S_IO_ERR, flushed);
+        if s.mode == Mode::Discard && s.running {
+            self.consume_all(&mut s);
         }
     }
 
@@ -62,7 +68,7 @@ impl Stream {
             return true;
         }
         let pos = match s.carry {
-            Some((at, pos)) if at == chain.at => {
+            Some((head, pos)) if head == chain.head => {
                 s.carry = None;
                 if pos < len { pos } else { 0 }
             }
@@ -97,7 +103,7 @@ impl Stream {
     }
 
     pub(super) fn consume_all(&self, s: &mut State) {
-        let Some(ring) = s.ring.clone() else { return };
+        let Some(ring) = s.ring.clone().filter(|_| s.open) else { return };
         while let Some(item) = s.items.pop_front() {
             s.queued -= item.len - item.pos;
             let done = self.consumed(&ring, &item);
@@ -107,10 +113,15 @@ impl Stream {
         ring.complete(&mut s.done, usize::MAX, Caller::Worker);
     }
 
-    /// Complete the first `n` messages as they are, and those that were consumed already.
+    /// Complete the first `n` messages as they are, and those that were consumed already; if the ring is stopped, when it
+    /// starts.
     pub(super) fn give_back(&self, s: &mut State, status: u32, n: usize) {
         let Some(ring) = s.ring.clone() else { return };
         let n = n.min(s.items.len());
+        if !s.open {
+            s.flushed = s.flushed.max(n);
+            return;
+        }
         for i in s.items.drain(..n) {
             s.queued -= i.len - i.pos;
             let data = if self.capture { i.pos } else { 0 };
@@ -121,22 +132,29 @@ impl Stream {
         ring.complete(&mut s.done, usize::MAX, Caller::Worker);
     }
 
-    /// The ring is closed: consume no more. Adds the avail positions of what is left.
-    pub(in crate::pcm) fn held(&self, out: &mut Vec<u16>) {
+    /// The ring is closed: consume no more. What was consumed is completed, the rest is kept as it is.
+    pub(in crate::pcm) fn pause(&self) {
         let mut s = lock(&self.state);
+        if let Some(ring) = s.ring.clone() {
+            ring.complete(&mut s.done, usize::MAX, Caller::Worker);
+        }
         s.open = false;
-        out.extend(s.items.iter().map(|i| i.chain.at));
     }
 
-    /// The ring goes back to `base`, over `held` messages: forget what comes again, complete what does not.
-    pub(in crate::pcm) fn recall(&self, base: u16, held: u16, heads: &mut Vec<u16>) {
+    /// Heads of the messages that are kept while the ring is closed.
+    pub(in crate::pcm) fn kept(&self, kept: &mut Kept) {
+        let s = lock(&self.state);
+        kept.held.extend(s.items.iter().map(|i| i.chain.head));
+        kept.again.extend(&s.again);
+    }
+
+    /// What is kept is nobody's any more.
+    pub(in crate::pcm) fn forget(&self) {
         let mut s = lock(&self.state);
-        let before = |i: &&Item| i.chain.at.wrapping_sub(base) >= held;
-        let keep = s.items.iter().take_while(before).count();
-        self.give_back(&mut s, S_OK, keep);
-        s.carry = s.items.front().filter(|i| i.pos > 0).map(|i| (i.chain.at, i.pos));
-        heads.extend(s.items.drain(..).map(|i| i.chain.head));
-        s.queued = 0;
+        s.items.clear();
+        s.again.clear();
+        s.carry = None;
+        (s.queued, s.flushed) = (0, 0);
         self.stats.queued.store(0, Relaxed);
     }
 
@@ -154,10 +172,12 @@ impl Stream {
         drop(feed);
         let mut s = lock(&self.state);
         s.items.clear();
+        s.again.clear();
+        s.carry = None;
         s.done.clear();
         s.queued = 0;
         self.stats.queued.store(0, Relaxed);
-        s.carry = None;
+        s.flushed = 0;
         s.running = false;
         s.mode = Mode::Reject(S_IO_ERR);
         if detach {

@@ -52,8 +52,8 @@ fn reset_style(name: &str) -> PyResult<ResetStyle> {
 impl SoundDriver {
     #[new]
     #[pyo3(signature = (socket, *, queue_size = 64, regions = None, event_idx = true, indirect = true, features = None,
-        protocol_features = None, need_reply = false, kick_at_start = true, events = true, connect_timeout = 5.0,
-        request_timeout = 1.0))]
+        protocol_features = None, need_reply = false, kick_at_start = true, events = true, handshake = true,
+        rings_in = None, buffers_in = None, connect_timeout = 5.0, request_timeout = 1.0))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -67,6 +67,9 @@ impl SoundDriver {
         need_reply: bool,
         kick_at_start: bool,
         events: bool,
+        handshake: bool,
+        rings_in: Option<usize>,
+        buffers_in: Option<usize>,
         connect_timeout: f64,
         request_timeout: f64,
     ) -> PyResult<Self> {
@@ -81,6 +84,9 @@ impl SoundDriver {
             need_reply,
             kick_at_start,
             events,
+            handshake,
+            rings_in,
+            buffers_in,
             connect_timeout: seconds(connect_timeout)?,
             request_timeout: seconds(request_timeout)?,
         };
@@ -221,6 +227,16 @@ impl SoundDriver {
         self.0.ram().regions().iter().map(|r| (r.addr, r.size)).collect()
     }
 
+    #[getter]
+    fn slots(&self) -> Vec<(u64, u64, u64, RawFd)> {
+        self.0.ram().regions().iter().map(|r| (r.addr, r.size, r.user_addr, r.fd)).collect()
+    }
+
+    #[pyo3(signature = (region = None))]
+    fn place_buffers(&self, region: Option<usize>) {
+        self.0.ram().place_buffers(region);
+    }
+
     #[pyo3(signature = (n, align = 16))]
     fn alloc(&self, n: u64, align: u64) -> PyResult<u64> {
         if !align.is_power_of_two() {
@@ -271,6 +287,11 @@ impl SoundDriver {
     fn reset(&self, py: Python<'_>, style: &str) -> PyResult<()> {
         let style = reset_style(style)?;
         Ok(py.detach(|| self.0.reset(style))?)
+    }
+
+    #[pyo3(signature = (*, zero = true))]
+    fn reboot(&self, py: Python<'_>, zero: bool) -> PyResult<()> {
+        Ok(py.detach(|| self.0.reboot(zero))?)
     }
 
     fn remap(&self, py: Python<'_>) -> PyResult<()> {

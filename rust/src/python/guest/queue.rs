@@ -1,5 +1,6 @@
 //! `DriverQueue`.
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -76,6 +77,33 @@ impl DriverQueue {
     #[getter]
     fn parts(&self) -> (u64, u64, u64) {
         self.queue.lock().ring().parts()
+    }
+
+    #[getter]
+    fn user_parts(&self) -> (u64, u64, u64) {
+        let at = self.queue.lock().ring().user_addr();
+        (at.desc, at.avail, at.used)
+    }
+
+    #[getter]
+    fn kick_fd(&self) -> RawFd {
+        self.queue.lock().kick_fd().as_raw_fd()
+    }
+
+    #[getter]
+    fn call_fd(&self) -> RawFd {
+        self.queue.lock().call_fd().as_raw_fd()
+    }
+
+    fn new_kick(&self) -> PyResult<()> {
+        Ok(self.queue.lock().replace_kick()?)
+    }
+
+    fn new_call(&self) -> PyResult<()> {
+        let old = self.queue.lock().replace_call()?;
+        // Whoever waits on it turns to the new one. At its limit the counter wakes anyway.
+        let _ = old.write(1);
+        Ok(())
     }
 
     #[pyo3(signature = (pieces, *, indirect = true))]

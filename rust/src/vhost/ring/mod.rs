@@ -17,6 +17,7 @@ use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
 use super::chain::{Chain, Done};
+use super::inflight::{Area, Log};
 use super::worker::Worker;
 use super::{Caller, Mem, MemHandle, lock};
 use crate::error::{Error, Result};
@@ -42,6 +43,32 @@ struct Book {
     live: Vec<bool>,
     queue: Queue,
     call: Option<File>,
+    /// Heads that were popped in an earlier life of the device, to be popped again before what is available.
+    again: VecDeque<u16>,
+    /// Memory that outlives us, if the front end gave some.
+    log: Option<Log>,
+}
+
+fn note_popped(live: &mut [bool], log: Option<&Log>, head: u16) {
+    live[usize::from(head)] = true;
+    if let Some(log) = log {
+        log.popped(head);
+    }
+}
+
+impl Book {
+    /// Write a chain to the used ring, and tell the log.
+    fn give_back(&mut self, mem: &Mem, head: u16, len: u32) {
+        if let Some(log) = &self.log {
+            log.completing(head);
+        }
+        if self.queue.add_used(mem, head, len).is_err() {
+            self.broken = true;
+        }
+        if let Some(log) = &self.log {
+            log.completed(head, self.queue.next_used());
+        }
+    }
 }
 
 /// Counters; nobody takes a lock to read or to write them.
@@ -52,6 +79,26 @@ pub struct RingStats {
     pub signals: AtomicU64,
     pub kicks: AtomicU64,
     pub forced: AtomicU64,
+}
+
+/// Where a ring begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At its base, which is a new driver's.
+    Fresh,
+    /// At its base: it goes on.
+    AtBase,
+    /// Where the used ring is: the device never takes buffers without using them.
+    AtUsed,
+}
+
+/// What an owner of a stopped ring has of its chains when it starts again: they count as popped.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Heads of chains in its hands.
+    pub held: Vec<u16>,
+    /// Heads that an earlier process had, to be popped again first.
+    pub again: Vec<u16>,
 }
 
 /// What popping needs; allocated once, owned by whoever holds the route.
@@ -97,6 +144,8 @@ impl Ring {
             live: Vec::new(),
             queue,
             call: None,
+            again: VecDeque::new(),
+            log: None,
         };
         Ring {
             index,
@@ -182,8 +231,13 @@ impl Ring {
         }
     }
 
+    /// Chains of an earlier generation are stale.
+    pub fn generation(&self) -> u32 {
+        lock(&self.book).generation
+    }
+
     /// The ring may be popped from now on. Ok(false) if it already was open.
-    pub(super) fn open(&self, at_used: bool) -> Result<bool> {
+    pub(super) fn open(&self, start: Start, kept: &Kept, log: Option<&Arc<Area>>) -> Result<bool> {
         let mut scratch = lock(&self.route);
         let mut b = lock(&self.book);
         if b.open {
@@ -198,15 +252,37 @@ impl Ring {
         }
         let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
         queue.set_next_used(used);
-        queue.set_next_avail(if at_used { used } else { self.base() });
+        let ours = kept.held.len() + kept.again.len();
+        queue.set_next_avail(if start == Start::AtUsed { used } else { self.base().wrapping_add(ours as u16) });
         b.live = vec![false; queue.size() as usize];
+        for &head in &kept.held {
+            b.live[usize::from(head)] = true;
+        }
+        b.again = kept.again.iter().copied().collect();
+        b.log = log.and_then(|area| area.log(self.index, queue.size()));
         b.queue = queue;
         scratch.batch.clear();
         scratch.batch.reserve(BATCH);
         scratch.done.reserve(BATCH);
-        (b.broken, b.open, b.inflight) = (false, true, 0);
+        (b.broken, b.open, b.inflight) = (false, true, kept.held.len() as u32);
+        if ours == 0 {
+            self.recover(&mut b, start, used);
+        }
         let _ = self.arm(&mut b);
         Ok(true)
+    }
+
+    /// With a log: what was in flight when an earlier life of this device ended is popped again, before anything else.
+    fn recover(&self, b: &mut Book, start: Start, used: u16) {
+        let Some(log) = &b.log else { return };
+        if start == Start::Fresh && used == 0 {
+            log.clear();
+            return;
+        }
+        b.again = log.recover(used).into();
+        // Every available entry up to here was taken: it is used, or in flight. Some front ends count them all as taken.
+        let base = used.wrapping_add(b.again.len() as u16);
+        b.queue.set_next_avail(base);
     }
 
     /// How many chains a consumer must have room for.
@@ -272,9 +348,24 @@ impl Ring {
                 b.queue.disable_notification(&*mem)?;
             }
             let seen = out.len();
-            let (size, generation, mut at) = (b.queue.size(), b.generation, b.queue.next_avail());
+            let (size, generation) = (b.queue.size(), b.generation);
             let room = IN_FLIGHT.saturating_sub(b.inflight as usize);
             let end = end.min(before + room);
+            while out.len() < end && !b.again.is_empty() {
+                let head = b.again[0];
+                if head >= size || b.live[head as usize] {
+                    return Err(QueueError::InvalidDescriptorIndex);
+                }
+                if who == Caller::RealTime {
+                    // It may have any number of pieces: the worker's.
+                    self.nudge();
+                    return Ok(());
+                }
+                let c = Chain::walk_from(&mem, b.queue.desc_table(), size, head, generation);
+                b.again.pop_front();
+                note_popped(&mut b.live, b.log.as_ref(), head);
+                out.push_back(c);
+            }
             let mut it = b.queue.iter(&*mem)?;
             while out.len() < end {
                 let Some(chain) = it.next() else { break };
@@ -283,15 +374,14 @@ impl Ring {
                 if head >= size || b.live[head as usize] {
                     return Err(QueueError::InvalidDescriptorIndex);
                 }
-                let Some(c) = Chain::walk(chain, at, generation, who) else {
+                let Some(c) = Chain::walk(chain, generation, who) else {
                     // Too long to take without allocating: the worker's.
                     it.go_to_previous_position();
                     self.nudge();
                     return Ok(());
                 };
-                b.live[head as usize] = true;
+                note_popped(&mut b.live, b.log.as_ref(), head);
                 out.push_back(c);
-                at = at.wrapping_add(1);
             }
             if promised && out.len() == seen {
                 // Its index can be read and its entries cannot (the memory was taken away), or it runs backwards.
@@ -324,9 +414,7 @@ impl Ring {
             if d.generation == b.generation && b.live.get_mut(d.head as usize).is_some_and(std::mem::take) {
                 b.inflight -= 1;
                 n += 1;
-                if b.queue.add_used(&*mem, d.head, d.len).is_err() {
-                    b.broken = true;
-                }
+                b.give_back(&mem, d.head, d.len);
             }
         }
         let signalled = notify && n > 0 && self.signal(&mut b, &mem);

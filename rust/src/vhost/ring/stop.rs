@@ -1,12 +1,12 @@
-//! How a ring stops: freeze it, take back what was not consumed, wait for what is in somebody's hands, forget the rest.
+//! How a ring stops: freeze it, keep what was not consumed, wait for what is in somebody's hands, forget the rest.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use vhost_user_backend::VringT;
-use virtio_queue::QueueT;
+use virtio_queue::{Queue, QueueT};
 
-use super::{MAX_SIZE, Ring};
+use super::Ring;
 use crate::vhost::lock;
 
 impl Ring {
@@ -18,26 +18,31 @@ impl Ring {
         was
     }
 
-    /// The ring is closed, `held` are the avail positions of messages not consumed. How far the index can go back,
-    /// over the messages taken last, as long as none of them was completed; and where it was.
-    pub fn rewind_to(&self, held: &[u16]) -> (u16, u16) {
-        let end = lock(&self.book).queue.next_avail();
-        let mut base = end;
-        while held.contains(&base.wrapping_sub(1)) && end.wrapping_sub(base) < MAX_SIZE {
-            base = base.wrapping_sub(1);
-        }
-        (base, end)
-    }
-
-    /// The messages from `base` on are the guest's again: the next life of this ring finds them there.
-    pub fn take_back(&self, base: u16, heads: &[u16]) {
+    /// The ring is closed, `kept` are the heads of messages that nobody has consumed. They stay in our hands for the same
+    /// driver, in whatever order they came; it counts them as not used, so the base is the used index.
+    pub fn keep(&self, kept: &[u16]) {
         let mut b = lock(&self.book);
-        b.queue.set_next_avail(base);
-        for &h in heads {
+        for &h in kept {
             if b.live.get_mut(h as usize).is_some_and(std::mem::take) {
                 b.inflight -= 1;
+                let base = b.queue.next_avail().wrapping_sub(1);
+                b.queue.set_next_avail(base);
             }
         }
+    }
+
+    /// The ring is configured and about to start at its base: whether what was kept when it stopped is still with us in its driver's
+    /// eyes.
+    pub(in crate::vhost) fn still_has<'a>(&self, kept: impl Iterator<Item = &'a u16> + Clone) -> bool {
+        let Ok(queue) = Queue::try_from(self.vring.get_ref().get_queue().state()) else {
+            return false;
+        };
+        let Ok(available) = queue.avail_idx(&*self.memory(), SeqCst) else {
+            return false;
+        };
+        let n = available.0.wrapping_sub(self.base());
+        (kept.clone().count()..=usize::from(queue.size())).contains(&usize::from(n))
+            && kept.clone().all(|&h| h < queue.size())
     }
 
     /// Last part of a stop: wait for completions, then give back what is left with length 0.
@@ -55,7 +60,7 @@ impl Ring {
         let (forced, mem) = (b.inflight, self.memory());
         for head in 0..b.live.len() {
             if std::mem::take(&mut b.live[head]) && write {
-                let _ = b.queue.add_used(&*mem, head as u16, 0);
+                b.give_back(&mem, head as u16, 0);
             }
         }
         if forced > 0 && write {

@@ -1,0 +1,80 @@
+"""The device's state on paper: what a later life of it, in another process, goes on from (vhost-user, "Migrating back-end state").
+
+What is in the rings is not part of it: messages that were not consumed are the guest's, and found there again.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vsnd_hybrid.device.life import State
+from vsnd_hybrid.wire import PcmSetParams
+
+#: Changes when an older reader could not read it.
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One stream."""
+
+    state: State
+    #: As the driver said; None before SET_PARAMS.
+    params: PcmSetParams | None
+    #: See `PcmStream.kept`.
+    kept: tuple[Sequence[int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """The whole device."""
+
+    streams: Sequence[StreamState]
+    #: Association and sequence of each jack.
+    jacks: Sequence[tuple[int, int]]
+
+    def pack(self) -> bytes:
+        """As bytes; the layout is our own."""
+        streams = [
+            [stream.state.value, stream.params and stream.params.pack().hex(), *stream.kept]
+            for stream in self.streams
+        ]
+        return json.dumps({"version": VERSION, "streams": streams, "jacks": self.jacks}, separators=(",", ":")).encode()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> DeviceState:
+        """From what `pack` returned. ValueError, in one line, for anything else: a front end may give us any bytes."""
+        try:
+            content: Any = json.loads(data)
+            version = content["version"]
+            if version != VERSION:
+                raise ValueError(f"a device state of version {version}; this is version {VERSION}")
+            streams = [
+                StreamState(
+                    State(state),
+                    PcmSetParams.unpack(bytes.fromhex(params)) if params else None,
+                    (_numbers(heads), _number(consumed, 1 << 32)),
+                )
+                for state, params, heads, consumed in content["streams"]
+            ]
+            jacks = [(_number(association), _number(sequence)) for association, sequence in content["jacks"]]
+        except (TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
+            raise ValueError(f"this is no device state: {error}") from error
+        return cls(streams, jacks)
+
+
+def _number(value: Any, end: int = 1 << 16) -> int:
+    if not isinstance(value, int) or not 0 <= value < end:
+        raise ValueError(f"this is no device state: {value!r:.20} is not a number below {end}")
+    return value
+
+
+def _numbers(values: Any) -> list[int]:
+    numbers = [_number(value) for value in values]
+    if len(set(numbers)) != len(numbers):
+        raise ValueError("this is no device state: a message occurs twice")
+    return numbers
