@@ -19,7 +19,7 @@ use common::{Engine, Rig, shape};
 
 const STREAMS: usize = 3;
 const BYTES: u32 = 96;
-const MESSAGES: usize = 40_000;
+const MESSAGES: usize = 20_000;
 
 /// Each message says whose it is, and which of its stream's.
 fn message(driver: &Driver, place: u64, stream: u32, number: u32) -> [Piece; 3] {

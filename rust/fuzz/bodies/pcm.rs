@@ -51,6 +51,7 @@ pub enum Op {
     /// The ring goes on where it was stopped: with all that a VMM tells of it, or by ENABLE 1 if that is enough.
     ResumeRing {
         rx: bool,
+        by_enabling: bool,
     },
     /// SET_MEM_TABLE with the same memory.
     Remap,

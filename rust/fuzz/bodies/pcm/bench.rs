@@ -310,7 +310,9 @@ impl Bench {
             let base = { self.connection.get_vring_base(i).expect("base") }.num as u16;
             assert_eq!(base, self.queues[ring(rx)].used_index(), "base and used index");
         }
-        self.disabled[usize::from(rx)] = by_disabling;
+        let r = usize::from(rx);
+        // GET_VRING_BASE takes the kick descriptor away, also from one that stands still.
+        self.disabled[r] = by_disabling && (self.model.rings[r].open || self.disabled[r]);
         self.model.stop_ring(rx);
         assert_eq!(self.device.rings()[ring(rx)].in_flight(), 0);
         assert_eq!(self.device.rings()[ring(rx)].base(), self.queues[ring(rx)].used_index(), "base and used index");
