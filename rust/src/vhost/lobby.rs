@@ -46,6 +46,25 @@ fn input(fd: RawFd) -> libc::pollfd {
 
 /// Look without taking anything.
 pub fn listen_to(stream: &UnixStream) -> Said {
+    match peek(stream) {
+        // The rest will never come.
+        Said::Part if is_gone(stream) => match peek(stream) {
+            // It came in between.
+            whole @ Said::Message { .. } => whole,
+            _ => Said::End,
+        },
+        said => said,
+    }
+}
+
+/// The other side has closed, or will send nothing more.
+fn is_gone(stream: &UnixStream) -> bool {
+    let mut p = [libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 }];
+    poll(&mut p, Some(Duration::ZERO));
+    p[0].revents != 0
+}
+
+fn peek(stream: &UnixStream) -> Said {
     let (fd, mut waiting) = (stream.as_raw_fd(), 0);
     let mut header = [0u8; HEADER];
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
@@ -107,6 +126,15 @@ pub fn next_message(
             }
         }
     }
+}
+
+/// Wait until there is room for a reply of any size. False: there is none for so long, or we are told to stop.
+pub fn takes_replies(stream: &UnixStream, stop: &EventFd, limit: Duration) -> bool {
+    let output = libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    let mut fds = [input(stop.as_raw_fd()), output];
+    poll(&mut fds, Some(limit));
+    // A Unix socket is writable while three quarters of its buffer are free: fifty kilobytes and more.
+    fds[1].revents != 0
 }
 
 struct Waiting {
@@ -221,6 +249,15 @@ mod tests {
         assert_eq!(listen_to(&ours), Said::Message { wants_reply: false });
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
+        assert_eq!(listen_to(&ours), Said::End);
+    }
+
+    #[test]
+    fn half_a_message_of_one_who_is_gone_is_the_end() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(&message(1, 8, 7)).unwrap();
+        assert_eq!(listen_to(&ours), Said::Part);
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(listen_to(&ours), Said::End);
     }
 }

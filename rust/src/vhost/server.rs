@@ -15,7 +15,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::connection::Connection;
 use super::device::Device;
 use super::events::Event;
-use super::lobby::{Lobby, next_message};
+use super::lobby::{Lobby, next_message, takes_replies};
 use super::lock;
 use super::socket::{SocketFile, Source, adopt, bind};
 
@@ -155,8 +155,6 @@ fn serve_one(
         return;
     };
     let _ = stream.set_nonblocking(false);
-    // One that takes no replies is broken.
-    let _ = stream.set_write_timeout(Some(REPLY_WAIT));
     *lock(current) = Some(shutdown);
     device.stats.connections.fetch_add(1, Ordering::Relaxed);
     device.events.push(Event::Connected);
@@ -168,6 +166,10 @@ fn serve_one(
             Ok(None) => break String::new(),
             Err(why) => break format!("the front end was dropped: {why}"),
         };
+        // Here, because the crate tries for ever to send a reply.
+        if !takes_replies(&ear, stop, REPLY_WAIT) {
+            break "the front end was dropped: it does not read its replies".into();
+        }
         if let Err(e) = handler.handle_request() {
             if !(lock(&connection).take_refusal() && wants_reply) {
                 break reason(e);

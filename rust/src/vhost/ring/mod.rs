@@ -342,10 +342,12 @@ impl Ring {
     ) -> std::result::Result<(), QueueError> {
         let mem = self.mem.memory();
         let before = out.len();
+        let mut promised = false;
         loop {
             if b.pullers == 0 {
                 b.queue.disable_notification(&*mem)?;
             }
+            let seen = out.len();
             let (size, generation) = (b.queue.size(), b.generation);
             let room = IN_FLIGHT.saturating_sub(b.inflight as usize);
             let end = end.min(before + room);
@@ -381,9 +383,14 @@ impl Ring {
                 note_popped(&mut b.live, b.log.as_ref(), head);
                 out.push_back(c);
             }
+            if promised && out.len() == seen {
+                // Its index can be read and its entries cannot (the memory was taken away), or it runs backwards.
+                return Err(QueueError::InvalidAvailRingIndex);
+            }
             if out.len() >= end || !self.arm(b)? {
                 return Ok(());
             }
+            promised = true;
         }
     }
 

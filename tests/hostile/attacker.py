@@ -1,0 +1,149 @@
+"""A driver that keeps account of what it offered, so that what the device does can be judged whatever was offered."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vsnd_hybrid._core import DriverQueue, GuestError, SoundDriver
+
+from tests.hostile.chains import LONGEST, Chain, Places, Shape
+
+CONTROL, EVENT, TX, RX = range(4)
+QUEUES = (CONTROL, EVENT, TX, RX)
+#: Generous: the machine may be busy with other things.
+LIMIT_S = 60.0
+REGIONS = [(0, 4 << 20), (1 << 32, 4 << 20)]
+
+
+class Attacker:
+    """A connection of its own, with raw queues. One thread."""
+
+    def __init__(self, socket: Path, **options: Any) -> None:
+        limits = {"connect_timeout": LIMIT_S, "request_timeout": LIMIT_S}
+        self.driver = SoundDriver(str(socket), events=False, regions=REGIONS, **limits, **options)
+        self._begin()
+
+    def _begin(self) -> None:
+        alloc = self.driver.alloc
+        self.places = Places(alloc(4096, 4096), alloc(16 * LONGEST, 4096), REGIONS[-1][0] + REGIONS[-1][1])
+        self._request, self._answer = alloc(4096, 4096), alloc(4096, 4096)
+        #: Queues on which the rules of the ring were broken: what comes back there says nothing.
+        self.wild: set[int] = set()
+        #: Queues that stand still, and what the device could have written to.
+        self.stopped: dict[int, bytes] = {}
+        #: Queues that stand still, and where.
+        self.bases: dict[int, int] = {}
+        #: Chains that came back from each queue.
+        self.back: dict[int, dict[int, int]] = {queue: {} for queue in QUEUES}
+
+    def queue(self, index: int) -> DriverQueue:
+        return self.driver.queue(index)
+
+    # ------------------------------------------------------------ offering
+
+    def push(self, index: int, shape: Shape, kick: bool | None) -> int | None:
+        """Offer a chain; its head, or None if the ring is full."""
+        chain: Chain = shape(self.places)
+        if chain.table:
+            table = b"".join(struct.pack("<QIHH", *raw) for raw in chain.table)
+            self.driver.write(self.places.table, table)
+        raw = [(self.places.table if addr < 0 else addr, *rest) for addr, *rest in chain.ring]
+        return self._offer(index, lambda queue: queue.push_raw(raw), kick)  # type: ignore[arg-type]
+
+    def push_pieces(self, index: int, pieces: list[tuple[int, int, bool]]) -> int | None:
+        return self._offer(index, lambda queue: queue.push(pieces), None)
+
+    def _offer(self, index: int, push: Callable[[DriverQueue], int], kick: bool | None) -> int | None:
+        try:
+            head = push(self.queue(index))
+        except GuestError:
+            return None
+        self.back[index].pop(head, None)
+        self.queue(index).publish(kick)
+        return head
+
+    def play(self, stream: int, size: int) -> None:
+        """A message of stream `stream`, as it should be."""
+        self.driver.write(self._request, struct.pack("<I", stream))
+        data = (self._request, 4, False), (self.places.buffer, size, False), (self._answer + 2048, 8, True)
+        self.push_pieces(TX, list(data))
+
+    # ------------------------------------------------------------ what came back
+
+    def reap(self) -> None:
+        """Take what came back. AssertionError if something did that was not away."""
+        for index in QUEUES:
+            for head, length, known in self.queue(index).reap():
+                assert known or index in self.wild, f"queue {index} gave back head {head}, which it did not have"
+                self.back[index][head] = length
+
+    def await_back(self, index: int, head: int) -> int:
+        """The used length of a chain that must come back."""
+        end = time.monotonic() + LIMIT_S
+        while head not in self.back[index]:
+            assert time.monotonic() < end, f"queue {index} does not give back head {head}"
+            self.queue(index).wait(1, 1.0)
+            self.reap()
+        return self.back[index].pop(head)
+
+    def request(self, data: bytes, room: int = 4) -> bytes | None:
+        """The answer to a control request; None if the ring is full."""
+        self.driver.write(self._request, data)
+        self.driver.write(self._answer, bytes(room))
+        head = self.push_pieces(CONTROL, [(self._request, len(data), False), (self._answer, room, True)])
+        if head is None:
+            return None
+        return bytes(self.driver.read(self._answer, self.await_back(CONTROL, head)))
+
+    def usable(self, index: int) -> bool:
+        """It runs, and nobody broke its rules."""
+        return index not in self.wild and index not in self.bases
+
+    def check_alive(self) -> None:
+        """Each ring that was left in order answers."""
+        if self.usable(CONTROL):
+            answer = self.request(struct.pack("<IIII", 0x0100, 0, 0, 0))
+            assert answer in (None, struct.pack("<I", 0x8000))
+        if self.usable(TX):
+            self.driver.write(self._request + 64, struct.pack("<I", 99))
+            status = self._answer + 64
+            head = self.push_pieces(TX, [(self._request + 64, 4, False), (status, 8, True)])
+            if head is not None:
+                assert self.await_back(TX, head) == 8
+                assert bytes(self.driver.read(status, 4)) == struct.pack("<I", 0x8003)
+
+    # ------------------------------------------------------------ stopping
+
+    def _writable(self, index: int) -> bytes:
+        """All that the device may write to on behalf of a queue, but what another queue's chains share with it."""
+        _, _, used = self.queue(index).parts
+        return bytes(self.driver.read(used, 6 + 8 * self.queue(index).size))
+
+    def stop(self, index: int) -> None:
+        """GET_VRING_BASE. The base is the used index, or the ring's rules were broken."""
+        base = self.driver.stop_ring(index)
+        if index not in self.wild:
+            assert base == self.queue(index).used_index, f"queue {index}"
+        self.bases[index] = base
+        self.stopped[index] = self._writable(index)
+
+    def start(self, index: int) -> None:
+        del self.stopped[index]
+        self.driver.start_ring(index, self.bases.pop(index))
+
+    def check_stillness(self) -> None:
+        """Nothing was written for a queue that stands still."""
+        for index, before in self.stopped.items():
+            assert self._writable(index) == before, f"queue {index} was written to while stopped"
+
+    def reset(self, style: str) -> None:
+        """A new driver finds everything in order, whatever the last one did."""
+        self.driver.reset(style)
+        self._begin()
+
+    def close(self) -> None:
+        self.driver.kill()
