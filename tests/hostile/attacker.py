@@ -23,7 +23,7 @@ class Attacker:
     """A connection of its own, with raw queues. One thread."""
 
     def __init__(self, socket: Path, **options: Any) -> None:
-        limits = {"connect_timeout": LIMIT_S, "request_timeout": LIMIT_S}
+        limits: dict[str, Any] = {"connect_timeout": LIMIT_S, "request_timeout": LIMIT_S}
         self.driver = SoundDriver(str(socket), events=False, regions=REGIONS, **limits, **options)
         self._begin()
 
