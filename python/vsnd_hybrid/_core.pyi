@@ -374,6 +374,17 @@ class PcmStream:
     def stop(self) -> None:
         """Consume nothing more (STOP); what is queued stays."""
 
+    def watch(self) -> None:
+        """See that the guest keeps its pace until `stop`, once START was answered.
+
+        If no engine takes a turn (a transfer, of however much) or is in `PcmPort.wait` for nearly as long as Linux would
+        put up with (100 ms, or 1.1 guest buffers), the clock stands in: playback passes unheard, capture is silence, and
+        both count as xruns. The engine's next turn ends that; never do both move audio.
+        """
+
+    def stand_in(self) -> None:
+        """The engine is known to be gone: the clock stands in for it at once, until the next turn that one takes."""
+
     def flush(self, *, ok: bool = True) -> int:
         """Look at the ring, then give every queued message back (RELEASE): with OK, or IO_ERR. Returns their number.
 
@@ -396,7 +407,7 @@ class PcmStream:
     def running(self) -> bool: ...
     @property
     def stats(self) -> dict[str, int]:
-        """bytes moved, messages completed, xruns, missing_bytes, busy (callbacks that found a lock taken), queued_bytes,
+        """bytes moved, messages completed, xruns, missing_bytes, stalls (of engines), busy (callbacks that found a lock taken), queued_bytes,
         latency_bytes (as last told to the guest)."""
 
 @final

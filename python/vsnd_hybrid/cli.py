@@ -5,7 +5,9 @@ A daemon that is started in the plain form does not import click: that would be 
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, NoReturn
 
@@ -44,8 +46,20 @@ def main() -> NoReturn:
     if values is None:
         from vsnd_hybrid.commands import main as with_click
 
-        sys.exit(with_click(arguments))
-    sys.exit(run(values))
+        _leave(with_click(arguments))
+    _leave(run(values))
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit. A thread of an engine that does not end is not waited for, as the interpreter would."""
+    stuck = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    if stuck:
+        print(
+            f"{PROGRAM}: {', '.join(stuck)} of an engine does not end; it is left behind", file=sys.stderr, flush=True
+        )
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def plain(arguments: Sequence[str], options: Sequence[Option]) -> dict[str, str | int] | None:

@@ -36,6 +36,12 @@ class FakePcm:
     def port(self) -> None:
         return None
 
+    def watch(self) -> None:
+        self.calls.append("pcm.watch")
+
+    def stand_in(self) -> None:
+        self.calls.append("pcm.stand_in")
+
     def accept(self) -> None:
         self.calls.append("pcm.accept")
 

@@ -218,7 +218,7 @@ def test_messages_are_queued_from_prepare_on_and_consumed_from_start_on(rig: Rig
     assert rig.calls == ["pcm.configure", "engine0.open", "pcm.accept"]
     rig.calls.clear()
     rig.do(START)
-    assert rig.calls == ["pcm.start", "engine0.start"]
+    assert rig.calls == ["pcm.start", "engine0.start", "pcm.watch"]
 
 
 def test_an_engine_that_discards_has_its_messages_answered_at_once(rig: Rig) -> None:

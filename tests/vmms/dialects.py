@@ -37,7 +37,7 @@ class Qemu(Vmm):
             self.link.ring_fd(Message.SET_VRING_ERR, i, self.driver.queue(i).call_fd)
         return self.config_bytes(12)
 
-    def start(self, bases: Sequence[int]) -> None:
+    def activate(self, bases: Sequence[int]) -> None:
         self.say_features()
         self.say_memory()
         for i in QUEUES:
@@ -56,16 +56,16 @@ class Qemu(Vmm):
             self.link.add_memory(region)
         self._told = list(self.regions)
 
-    def stop(self) -> list[int]:
+    def deactivate(self) -> list[int]:
         for i in QUEUES:
             self.link.ring(Message.SET_VRING_ENABLE, i, 0)
         return [self.link.ring_base(i) for i in QUEUES]
 
     def suspend(self) -> None:
-        self._bases = self.stop()
+        self._bases = self.deactivate()
 
     def wake(self) -> None:
-        self.start(self._bases)
+        self.activate(self._bases)
 
     def plug(self) -> None:
         """Plug the last memory region in."""
@@ -108,7 +108,7 @@ class Crosvm(Vmm):
         self.say_features()
         return self.config_bytes(4, 4, 4, flags=1)
 
-    def start(self, bases: Sequence[int]) -> None:
+    def activate(self, bases: Sequence[int]) -> None:
         self.link.memory(self.regions)
         for i in QUEUES:
             self.link.ring(Message.SET_VRING_NUM, i, self.driver.queue(i).size)
@@ -118,7 +118,7 @@ class Crosvm(Vmm):
             self.say_kick(i)
             self.link.ring(Message.SET_VRING_ENABLE, i, 1)
 
-    def stop(self) -> list[int]:
+    def deactivate(self) -> list[int]:
         bases = []
         for i in QUEUES:
             self.link.ring(Message.SET_VRING_ENABLE, i, 0)
@@ -126,10 +126,10 @@ class Crosvm(Vmm):
         return bases
 
     def suspend(self) -> None:
-        self._bases = self.stop()
+        self._bases = self.deactivate()
 
     def wake(self) -> None:
-        self.start(self._bases)
+        self.activate(self._bases)
 
 
 class CloudHypervisor(Vmm):
@@ -152,7 +152,7 @@ class CloudHypervisor(Vmm):
     def read_config(self) -> Config:
         return self.config_bytes(4, 4, 4)
 
-    def start(self, bases: Sequence[int]) -> None:
+    def activate(self, bases: Sequence[int]) -> None:
         self.say_features()
         self.link.memory(self.regions)
         self.start_rings()
@@ -168,7 +168,7 @@ class CloudHypervisor(Vmm):
         for i in QUEUES:
             self.link.ring(Message.SET_VRING_ENABLE, i, 1)
 
-    def stop(self) -> list[int]:
+    def deactivate(self) -> list[int]:
         self.suspend()
         return [self.link.ring_base(i) for i in QUEUES]
 
@@ -207,7 +207,7 @@ class Libkrun(Vmm):
     def read_config(self) -> Config:
         return self.config_bytes(4, 4, 4)
 
-    def start(self, bases: Sequence[int]) -> None:
+    def activate(self, bases: Sequence[int]) -> None:
         self.link.tell(Message.SET_OWNER)
         self.link.memory(self.regions)
         self.say_features()
@@ -219,7 +219,7 @@ class Libkrun(Vmm):
             self.say_call(i)
             self.link.ring(Message.SET_VRING_ENABLE, i, 1)
 
-    def stop(self) -> list[int]:
+    def deactivate(self) -> list[int]:
         for i in QUEUES:
             self.link.ring(Message.SET_VRING_ENABLE, i, 0)
         return []

@@ -12,7 +12,6 @@ import pytest
 
 from tests.daemon import executable
 from tests.guests.audio import locate, numbered, wav_samples
-from tests.processes import await_until
 from tests.vmms.conftest import HostFactory
 from tests.vmms.dialects import DIALECTS, CloudHypervisor, Qemu
 from tests.vmms.link import Link, Message

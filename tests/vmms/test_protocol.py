@@ -129,7 +129,7 @@ def test_without_the_bit_for_protocol_features_rings_begin_enabled(host: HostFac
         def accept(self, offered: int) -> None:
             super().accept(offered & ~PROTOCOL_FEATURES)
 
-        def start(self, bases: object) -> None:
+        def activate(self, bases: object) -> None:
             self.say_features()
             self.say_memory()
             for i in range(4):
@@ -139,7 +139,7 @@ def test_without_the_bit_for_protocol_features_rings_begin_enabled(host: HostFac
                 self.say_kick(i)
                 self.say_call(i)
 
-        def stop(self) -> list[int]:
+        def deactivate(self) -> list[int]:
             return [self.link.ring_base(i) for i in range(4)]
 
     computer = host()

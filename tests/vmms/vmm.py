@@ -42,7 +42,7 @@ class Vmm(VirtualGuest):
     #: For test reports.
     name: ClassVar[str]
     #: Protocol features that it takes if they are offered.
-    wants: ClassVar[Protocol]
+    wants: Protocol
     #: Device features that its guest is not shown.
     hides: ClassVar[int] = 0
     #: Messages that ask for an acknowledgement.
@@ -89,7 +89,7 @@ class Vmm(VirtualGuest):
         self._call = _SharedCall(self.driver) if self.one_call else None
         self.regions = [Region(*slot) for slot in self.driver.slots][: self.plugged]
         self.config = self.read_config()
-        self.start([0] * len(QUEUES))
+        self.activate([0] * len(QUEUES))
 
     # ------------------------------------------------------------ the dialect
 
@@ -101,17 +101,17 @@ class Vmm(VirtualGuest):
         """The guest's driver reads the configuration space."""
         raise NotImplementedError
 
-    def start(self, bases: Sequence[int]) -> None:
+    def activate(self, bases: Sequence[int]) -> None:
         """The guest's driver is ready: memory and rings."""
         raise NotImplementedError
 
-    def stop(self) -> list[int]:
+    def deactivate(self) -> list[int]:
         """The guest's driver, or the machine, stops: every ring does. Returns the bases as far as they are asked for."""
         raise NotImplementedError
 
     def restart(self) -> None:
         """The rings of a guest that was reset begin at 0."""
-        self.start([0] * len(QUEUES))
+        self.activate([0] * len(QUEUES))
 
     def suspend(self) -> None:
         """The machine is paused."""
@@ -180,7 +180,7 @@ class Vmm(VirtualGuest):
 
     def reset(self, style: str = "machine") -> None:
         """The guest is reset in whatever it does: ``"machine"`` empties its memory, ``"kernel"`` (kexec) does not."""
-        self.stop()
+        self.deactivate()
         self.settle()
         self.driver.reboot(zero=style == "machine")
         self._events.clear()
@@ -203,7 +203,7 @@ class Vmm(VirtualGuest):
     def close(self) -> None:
         """Stop the rings and the connection."""
         self.driver.hold(True)
-        self.stop()
+        self.deactivate()
         assert self.link.silent, "the device said something that nobody asked for"
         self.kill()
 
@@ -215,10 +215,13 @@ class Vmm(VirtualGuest):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(self, *what: object) -> None:
         if self.link.socket.fileno() < 0:
             return
-        self.kill() if kind else self.close()
+        if what[0] is None:
+            self.close()
+        else:
+            self.kill()
 
     def __repr__(self) -> str:
         return f"<{self.name}>"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from vsnd_hybrid._core import ClockPort, PcmPort
+from vsnd_hybrid._core import PcmPort
 from vsnd_hybrid.backends.base import Backend, BackendError, Direction, EngineEvent, EngineStream, EventSink, PcmParams
 from vsnd_hybrid.device.control import ControlThread, Job
 from vsnd_hybrid.loop import Loop, Timer
@@ -19,24 +19,11 @@ DRAIN_S = 2.0
 DRAIN_WAITED_FOR_S = 0.5
 #: A released stream is kept open so long: an xrun is cured by STOP RELEASE PREPARE START, and needs no new one.
 LINGER_S = 0.2
+#: An engine stream that failed while it ran is opened again after this, then after twice as long, and so on.
+RETRY_S = 0.5
+RETRY_MAX_S = 8.0
 
 Then = Callable[[Exception | None], None]
-
-
-class Silence(EngineStream):
-    """What a stream is given whose engine died while it ran: the clock goes on, so the guest does."""
-
-    def __init__(self, port: PcmPort) -> None:
-        self._clock = ClockPort(port)
-
-    def start(self) -> None:
-        self._clock.start()
-
-    def stop(self) -> None:
-        self._clock.stop()
-
-    def close(self) -> None:
-        self._clock.close()
 
 
 class _Sink(EventSink):
@@ -59,6 +46,8 @@ class EngineSlot:
         The backend's control thread.
     port
         Gives a port of the PCM stream for a new engine stream.
+    stand_in
+        Lets the clock stand in for an engine that is gone.
     configure
         Called when no engine stream is open any more, before one for other parameters is opened.
     """
@@ -69,6 +58,7 @@ class EngineSlot:
         control: ControlThread,
         loop: Loop,
         port: Callable[[], PcmPort],
+        stand_in: Callable[[], None],
         configure: Callable[[PcmParams], None],
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
     ) -> None:
@@ -76,6 +66,7 @@ class EngineSlot:
         self._control = control
         self._loop = loop
         self._port = port
+        self._stand_in = stand_in
         self._configure = configure
         self._log = log
         self._stream: EngineStream | None = None
@@ -189,18 +180,12 @@ class EngineSlot:
         if self._job is not None:
             self.drop()
 
-    def silence(self) -> None:
-        """Have the clock in the engine's place, for a stream that runs: it goes on until it is prepared again."""
+    def silence(self, params: PcmParams, retry_s: float = RETRY_S) -> None:
+        """Leave a stream that runs to the clock, and try to have the engine back, until it is there or not wanted any more."""
         self.drop()
-        port = self._port()
-
-        def call() -> EngineStream:
-            silence = Silence(port)
-            silence.start()
-            return silence
-
+        self._stand_in()
         self._wanted = True
-        self._submit(call, _close, lambda error: None, started=True)
+        self._set_timer(retry_s, lambda: self._retry(params, retry_s))
 
     def told(self, sink: EventSink, event: EngineEvent, detail: object) -> None:
         """An engine's event arrived."""
@@ -256,7 +241,9 @@ class EngineSlot:
             error = error or self._dead
             self._stream = stream or self._stream
             if error is not None:
+                wanted = self._wanted
                 self.drop()
+                self._wanted = wanted
             else:
                 self._started = started
                 if started and not self._wanted:
@@ -287,11 +274,24 @@ class EngineSlot:
                 self._set_timer(LINGER_S, self.drop)
 
     def _failed(self) -> None:
-        """The engine stream is dead. A running PCM stream goes on with silence until it is prepared again."""
-        if self._started:
-            self.silence()
+        """The engine stream is dead. A running PCM stream goes on with silence until there is another."""
+        if self._started and self._params is not None:
+            self.silence(self._params)
         else:
             self.drop()
+
+    def _retry(self, params: PcmParams, after_s: float) -> None:
+        if not self._wanted:
+            return
+
+        def then(error: Exception | None) -> None:
+            if error is None:
+                self._log.warning("%s: the stream goes on", self._backend.name)
+            elif self._wanted:
+                self._log.debug("%s: not back yet: %s", self._backend.name, error)
+                self.silence(params, min(2 * after_s, RETRY_MAX_S))
+
+        self._open(params, then, start=True)
 
     def _forget(self) -> None:
         self._params = None

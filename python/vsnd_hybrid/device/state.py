@@ -40,8 +40,7 @@ class DeviceState:
     def pack(self) -> bytes:
         """As bytes; the layout is our own."""
         streams = [
-            [stream.state.value, stream.params and stream.params.pack().hex(), *stream.kept]
-            for stream in self.streams
+            [stream.state.value, stream.params and stream.params.pack().hex(), *stream.kept] for stream in self.streams
         ]
         return json.dumps({"version": VERSION, "streams": streams, "jacks": self.jacks}, separators=(",", ":")).encode()
 

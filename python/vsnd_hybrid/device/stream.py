@@ -56,7 +56,7 @@ class Stream:
         self._features = 0
         self._ring_stopped = False
         self._xrun_told_at = float("-inf")
-        self._engine = EngineSlot(config.backend, control, loop, pcm.port, self._configure, log)
+        self._engine = EngineSlot(config.backend, control, loop, pcm.port, pcm.stand_in, self._configure, log)
         self._turns = Turns(loop, self._execute, self._abandon)
 
     def __repr__(self) -> str:
@@ -100,6 +100,7 @@ class Stream:
             self._pcm.accept()
         if saved.state is State.RUNNING:
             self._pcm.start()
+            self._pcm.watch()
             self._ring_stopped = True
         self._pcm.kept = saved.kept
         self.state = saved.state
@@ -203,6 +204,7 @@ class Stream:
                 return
             self._discard_if_the_engine_does()
             self.state = State.RUNNING
+            self._pcm.watch()
             if self._ring_stopped:
                 self._engine.pause()
             reply(Status.OK)
@@ -255,4 +257,5 @@ class Stream:
             self._discard_if_the_engine_does()
         else:
             self._log.warning("the engine does not go on after the guest's pause: %s", error)
-            self._engine.silence()
+            if self.state is State.RUNNING and self.params is not None:
+                self._engine.silence(self.params)

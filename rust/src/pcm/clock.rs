@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
+use super::watch::{Seen, Verdict, Watch};
 use crate::vhost::{Caller, lock};
 
 /// What a tap keeps if nobody takes it.
@@ -34,6 +35,8 @@ struct Run {
 
 struct Inner {
     run: Option<Run>,
+    /// Only for a port that stands in.
+    watch: Option<Watch>,
     closed: bool,
     scratch: Vec<u8>,
     tap: VecDeque<u8>,
@@ -42,10 +45,21 @@ struct Inner {
 /// However short a guest's periods are, nobody is woken more often.
 const TICK_MIN: Duration = Duration::from_micros(500);
 
+/// What a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What is played is dropped, silence is recorded.
+    Plain,
+    /// What is played is kept, what is fed is recorded.
+    Tapped,
+    /// Rests as long as an engine moves the stream; when that hangs it is in its place, and steps back when it is there again.
+    StandIn,
+}
+
 /// One paced stream.
 pub struct ClockPort {
     stream: Arc<Stream>,
-    tapped: bool,
+    kind: Kind,
     pub stats: ClockStats,
     inner: Mutex<Inner>,
     /// The tap was filled (playback) or emptied (capture), or the port was closed.
@@ -75,13 +89,14 @@ fn time_to_frames(t: Duration, rate: u32) -> u64 {
 }
 
 impl ClockPort {
-    /// A port that does not tick yet. `tapped`: keep what is played, or record what is fed.
-    pub fn new(stream: Arc<Stream>, tapped: bool) -> Arc<Self> {
+    /// A port that does not tick yet.
+    pub fn new(stream: Arc<Stream>, kind: Kind) -> Arc<Self> {
+        let inner = Inner { run: None, watch: None, closed: false, scratch: Vec::new(), tap: VecDeque::new() };
         Arc::new(ClockPort {
             stream,
-            tapped,
+            kind,
             stats: ClockStats::default(),
-            inner: Mutex::new(Inner { run: None, closed: false, scratch: Vec::new(), tap: VecDeque::new() }),
+            inner: Mutex::new(inner),
             changed: Condvar::new(),
         })
     }
@@ -95,8 +110,14 @@ impl ClockPort {
                 return;
             }
             i.scratch.reserve(self.stream.buffer_bytes());
-            let period = self.period_frames();
-            i.run = Some(Run { origin: now, moved_frames: 0, next: now + frames_to_time(period, self.stream.rate()) });
+            let mut first = frames_to_time(self.period_frames(), self.stream.rate());
+            if self.kind == Kind::StandIn {
+                i.watch = Some(Watch::new(now));
+                first = Duration::ZERO;
+            } else {
+                self.stream.set_clocked(true);
+            }
+            i.run = Some(Run { origin: now, moved_frames: 0, next: now + first });
         }
         let mut ports = lock(&CLOCK.ports);
         if !ports.list.iter().any(|p| Arc::ptr_eq(p, self)) {
@@ -111,9 +132,27 @@ impl ClockPort {
 
     /// Pause. When it returns the thread touches the stream no more.
     pub fn stop(self: &Arc<Self>) {
-        lock(&self.inner).run = None;
+        let ran = lock(&self.inner).run.take().is_some();
+        if ran && self.kind != Kind::StandIn {
+            self.stream.set_clocked(false);
+        }
         lock(&CLOCK.ports).list.retain(|p| !Arc::ptr_eq(p, self));
         CLOCK.wake.notify_all();
+    }
+
+    /// Stand in at once, if it runs: the engine is gone.
+    pub fn give_up(&self) {
+        {
+            let mut i = lock(&self.inner);
+            let Inner { run, watch, .. } = &mut *i;
+            let (Some(run), Some(watch)) = (run, watch) else { return };
+            watch.give_up();
+            let now = Instant::now();
+            *run = Run { origin: now, moved_frames: 0, next: now };
+        }
+        let ports = lock(&CLOCK.ports);
+        CLOCK.wake.notify_all();
+        drop(ports);
     }
 
     /// Stop for good; `take` returns what is left, then None. Idempotent.
@@ -175,10 +214,31 @@ impl ClockPort {
     /// Move what is due. Returns when to come again; None if it does not run.
     fn tick(&self, now: Instant) -> Option<Instant> {
         let mut guard = lock(&self.inner);
-        let Inner { run, scratch, tap, .. } = &mut *guard;
+        let Inner { run, watch, scratch, tap, .. } = &mut *guard;
         let run = run.as_mut()?;
         if now < run.next {
             return Some(run.next);
+        }
+        let seen = self.stream.seen();
+        if let Some(watch) = watch {
+            match watch.look(now, seen, self.stream.patience()) {
+                Verdict::Wait(next) => {
+                    run.next = next;
+                    return Some(next);
+                }
+                Verdict::Back(next) => {
+                    self.stream.tell("its engine moves audio again");
+                    run.next = next;
+                    return Some(next);
+                }
+                Verdict::TakeOver => {
+                    self.stream.stats.stalls.fetch_add(1, Relaxed);
+                    self.stream.tell("its engine does not move audio; silence until it does");
+                    let period = frames_to_time(self.period_frames(), self.stream.rate());
+                    (run.origin, run.moved_frames) = (now.checked_sub(period).unwrap_or(now), 0);
+                }
+                Verdict::StandIn => {}
+            }
         }
         let (rate, frame) = (self.stream.rate(), self.stream.frame_bytes());
         let period = self.period_frames();
@@ -199,8 +259,10 @@ impl ClockPort {
         let n = due as usize * frame;
         scratch.clear();
         scratch.resize(n, self.stream.silence());
-        if self.stream.capture {
-            if self.tapped {
+        if let (Kind::StandIn, Seen::Turns(turns, _)) = (self.kind, seen) {
+            self.stream.stand_in(scratch, turns);
+        } else if self.stream.capture {
+            if self.kind == Kind::Tapped {
                 let got = n.min(tap.len());
                 for (to, from) in scratch.iter_mut().zip(tap.drain(..got)) {
                     *to = from;
@@ -210,7 +272,7 @@ impl ClockPort {
         } else {
             // They were played while we slept: the last of them is heard now.
             self.stream.pull_as(scratch, -(n as isize), Caller::Worker);
-            if self.tapped {
+            if self.kind == Kind::Tapped {
                 if tap.len() + n > TAP_MAX {
                     self.stats.dropped.fetch_add(n as u64, Relaxed);
                 } else {
@@ -218,7 +280,7 @@ impl ClockPort {
                 }
             }
         }
-        if self.tapped {
+        if self.kind == Kind::Tapped {
             self.changed.notify_all();
         }
         self.stats.ticks.fetch_add(1, Relaxed);

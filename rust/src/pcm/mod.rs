@@ -6,6 +6,7 @@ pub mod message;
 pub mod router;
 pub mod shortage;
 pub mod stream;
+mod watch;
 pub mod wire;
 
 pub use router::Router;

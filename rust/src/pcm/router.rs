@@ -75,6 +75,13 @@ impl Router {
         }
     }
 
+    /// For people, by way of the log.
+    pub(super) fn tell(&self, reason: String) {
+        if let Some(e) = self.events.get() {
+            e.offer(Event::Fault { queue: -1, reason });
+        }
+    }
+
     /// Pop what is available and hand it on. Any thread that may wait.
     pub fn drain(&self, ring: &Ring) {
         if let Some(mut scratch) = ring.route(Caller::Worker) {

@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 
 use super::bytes::BytesLike;
 use super::stream::{PcmPort, duration};
-use crate::pcm::clock::ClockPort as Core;
+use crate::pcm::clock::{ClockPort as Core, Kind};
 
 /// A port paced by the clock.
 #[pyclass(frozen, module = "vsnd_hybrid._core")]
@@ -20,7 +20,7 @@ impl ClockPort {
     #[new]
     #[pyo3(signature = (port, *, tap = false))]
     fn new(port: &PcmPort, tap: bool) -> Self {
-        ClockPort(Core::new(port.0.clone(), tap))
+        ClockPort(Core::new(port.0.clone(), if tap { Kind::Tapped } else { Kind::Plain }))
     }
 
     fn start(&self, py: Python<'_>) {

@@ -11,6 +11,7 @@ use pyo3::types::PyBytes;
 
 use super::bytes::{self, BytesLike};
 use super::engine::NativePort;
+use crate::pcm::clock::{ClockPort, Kind};
 use crate::pcm::router::Queues;
 use crate::pcm::stream::{Mode, Shape};
 use crate::pcm::wire::{S_IO_ERR, S_OK};
@@ -33,13 +34,14 @@ impl PcmRouter {
 
 /// The device's side of a PCM stream.
 #[pyclass(frozen, module = "vsnd_hybrid._core")]
-pub struct PcmStream(Arc<Stream>);
+pub struct PcmStream(Arc<Stream>, Arc<ClockPort>);
 
 #[pymethods]
 impl PcmStream {
     #[new]
     fn new(stream_id: u32, capture: bool) -> Self {
-        PcmStream(Arc::new(Stream::new(stream_id, capture)))
+        let stream = Arc::new(Stream::new(stream_id, capture));
+        PcmStream(stream.clone(), ClockPort::new(stream, Kind::StandIn))
     }
 
     #[getter]
@@ -82,8 +84,23 @@ impl PcmStream {
         py.detach(|| self.0.start());
     }
 
+    fn watch(&self, py: Python<'_>) {
+        py.detach(|| {
+            if !self.0.discards() {
+                self.1.start();
+            }
+        });
+    }
+
     fn stop(&self, py: Python<'_>) {
-        py.detach(|| self.0.stop());
+        py.detach(|| {
+            self.1.stop();
+            self.0.stop();
+        });
+    }
+
+    fn stand_in(&self) {
+        self.1.give_up();
     }
 
     #[pyo3(signature = (*, ok = true))]
@@ -118,6 +135,7 @@ impl PcmStream {
             ("messages", s.messages.load(Relaxed)),
             ("xruns", s.xruns.load(Relaxed)),
             ("missing_bytes", s.missing.load(Relaxed)),
+            ("stalls", s.stalls.load(Relaxed)),
             ("busy", s.busy.load(Relaxed)),
             ("queued_bytes", s.queued.load(Relaxed)),
             ("latency_bytes", s.latency.load(Relaxed)),
@@ -129,6 +147,13 @@ impl PcmStream {
         let way = if self.0.capture { "capture" } else { "playback" };
         let state = if self.0.is_running() { "running" } else { "stopped" };
         format!("<PcmStream {} {way}, {state}>", self.0.id)
+    }
+}
+
+impl Drop for PcmStream {
+    /// A port that nobody closed would tick for ever.
+    fn drop(&mut self) {
+        self.1.close();
     }
 }
 

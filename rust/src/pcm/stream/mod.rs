@@ -4,12 +4,13 @@
 //! what is used up and signal once. They try every lock and allocate nothing.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::router::Router;
 use super::shortage::Shortage;
+use super::watch::{Seen, patience};
 use super::wire::S_IO_ERR;
 use crate::error::{Error, Result};
 use crate::vhost::chain::{Chain, Done};
@@ -89,6 +90,10 @@ pub struct StreamStats {
     pub messages: AtomicU64,
     pub xruns: AtomicU64,
     pub missing: AtomicU64,
+    /// Turns that engines took: transfers while the stream ran.
+    pub turns: AtomicU64,
+    /// How often an engine that stood still was stood in for.
+    pub stalls: AtomicU64,
     /// Callbacks that found a lock taken.
     pub busy: AtomicU64,
     pub queued: AtomicU64,
@@ -104,6 +109,12 @@ pub struct Stream {
     frame: AtomicUsize,
     period: AtomicUsize,
     buffer: AtomicUsize,
+    /// Bytes of the engine's last turn, and when it was: nanoseconds since `epoch`.
+    turn: AtomicUsize,
+    last_turn: AtomicU64,
+    epoch: Instant,
+    /// Paced by the clock, which does not hang.
+    clocked: AtomicBool,
     /// Rate, silence byte and polling flag in one word.
     format: AtomicU64,
     router: OnceLock<Weak<Router>>,
@@ -152,6 +163,10 @@ impl Stream {
             frame: AtomicUsize::new(1),
             period: AtomicUsize::new(1),
             buffer: AtomicUsize::new(1),
+            turn: AtomicUsize::new(0),
+            last_turn: AtomicU64::new(0),
+            epoch: Instant::now(),
+            clocked: AtomicBool::new(false),
             format: AtomicU64::new(1),
             router: OnceLock::new(),
             feed: Mutex::default(),
@@ -198,6 +213,47 @@ impl Stream {
     /// Between START and STOP.
     pub fn is_running(&self) -> bool {
         lock(&self.state).running
+    }
+
+    /// Messages are answered at once: there is no engine.
+    pub fn discards(&self) -> bool {
+        lock(&self.state).mode == Mode::Discard
+    }
+
+    /// The clock paces it, or does not any more.
+    pub(in crate::pcm) fn set_clocked(&self, on: bool) {
+        self.clocked.store(on, Relaxed);
+    }
+
+    /// Whether engines move it.
+    pub(in crate::pcm) fn seen(&self) -> Seen {
+        if self.clocked.load(Relaxed) {
+            return Seen::Clocked;
+        }
+        let s = lock(&self.state);
+        if s.mode == Mode::Discard {
+            return Seen::Clocked;
+        }
+        // One that waits for the guest will move what comes.
+        if !s.running || !s.open || s.waiters > 0 {
+            return Seen::Closed;
+        }
+        let last = self.epoch + Duration::from_nanos(self.last_turn.load(Relaxed));
+        Seen::Turns(self.stats.turns.load(Relaxed), last)
+    }
+
+    /// How long the engine may move nothing.
+    pub(in crate::pcm) fn patience(&self) -> Duration {
+        let bytes_per_s = (self.frame_bytes() * self.rate() as usize).max(1);
+        let time = |bytes: usize| Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64);
+        patience(time(self.buffer_bytes()), time(self.turn.load(Relaxed)))
+    }
+
+    /// Say something of this stream to people. Not for real-time threads.
+    pub(in crate::pcm) fn tell(&self, what: &str) {
+        if let Some(router) = self.router.get().and_then(Weak::upgrade) {
+            router.tell(format!("stream {}: {what}", self.id));
+        }
     }
 
     /// What the guest chose.

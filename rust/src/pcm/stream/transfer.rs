@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Item, State, Stream, try_hard};
 use crate::pcm::message::finish;
+use crate::pcm::shortage::Verdict;
 use crate::pcm::wire::{S_IO_ERR, S_OK, XFER_SIZE};
 use crate::vhost::Caller;
 use crate::vhost::chain::{BadAddress, Done};
@@ -64,8 +65,9 @@ impl Stream {
         ring.complete(&mut s.done, max, who);
     }
 
-    /// Run `f` on the stream for an engine, after a look at the ring.
-    fn engine(&self, n: usize, who: Caller, f: impl FnOnce(&mut State) -> usize) -> usize {
+    /// Run `f` on the stream for an engine, after a look at the ring. For one who stands in for an engine: only if that has
+    /// not taken a turn since `unless`, and what is moved is an xrun.
+    fn engine(&self, n: usize, who: Caller, unless: Option<u64>, f: impl FnOnce(&mut State) -> usize) -> usize {
         // Held to the end: a ring or memory map replaced meanwhile is freed by who waits for it.
         let Some(feed) = try_hard(&self.feed, who) else {
             self.stats.busy.fetch_add(1, Relaxed);
@@ -81,8 +83,20 @@ impl Stream {
         if !s.running || !s.open {
             return 0;
         }
+        match unless {
+            None => {
+                self.stats.turns.fetch_add(1, Relaxed);
+                self.turn.store(n, Relaxed);
+                self.last_turn.store(self.epoch.elapsed().as_nanos() as u64, Relaxed);
+            }
+            Some(turns) if turns != self.stats.turns.load(Relaxed) => return 0,
+            Some(_) => {}
+        }
         let got = f(&mut s);
-        let verdict = s.shortage.book(n, got, self.period_bytes());
+        let verdict = match unless {
+            None => s.shortage.book(n, got, self.period_bytes()),
+            Some(_) => Verdict { xrun: got > 0, missing: got },
+        };
         self.stats.missing.fetch_add(verdict.missing as u64, Relaxed);
         if verdict.xrun {
             self.stats.xruns.fetch_add(1, Relaxed);
@@ -101,10 +115,14 @@ impl Stream {
 
     /// As `pull`; `ahead` is negative where the engine takes what it has played already.
     pub fn pull_as(&self, dst: &mut [u8], ahead: isize, who: Caller) -> usize {
+        self.take_out(dst, ahead, who, None)
+    }
+
+    fn take_out(&self, dst: &mut [u8], ahead: isize, who: Caller, unless: Option<u64>) -> usize {
         if self.capture {
             return 0;
         }
-        self.engine(dst.len(), who, |s| {
+        self.engine(dst.len(), who, unless, |s| {
             self.shift(s, dst.len(), ahead, who, |ring, i, at, n| {
                 i.chain.readable.read(&ring.memory(), XFER_SIZE + i.pos, &mut dst[at..at + n])
             })
@@ -118,10 +136,24 @@ impl Stream {
 
     /// As `push`, from any thread.
     pub fn push_as(&self, src: &[u8], delay: usize, who: Caller) -> usize {
+        self.put_in(src, delay, who, None)
+    }
+
+    /// In the place of an engine that has taken `turns` and no more: let what the guest plays pass unheard, or have it record
+    /// `silence`.
+    pub(in crate::pcm) fn stand_in(&self, silence: &mut [u8], turns: u64) {
+        if self.capture {
+            self.put_in(silence, 0, Caller::Worker, Some(turns));
+        } else {
+            self.take_out(silence, 0, Caller::Worker, Some(turns));
+        }
+    }
+
+    fn put_in(&self, src: &[u8], delay: usize, who: Caller, unless: Option<u64>) -> usize {
         if !self.capture {
             return 0;
         }
-        self.engine(src.len(), who, |s| {
+        self.engine(src.len(), who, unless, |s| {
             self.shift(s, src.len(), delay as isize, who, |ring, i, at, n| {
                 i.chain.writable.write(&ring.memory(), i.pos, &src[at..at + n])
             })
