@@ -18,7 +18,10 @@ unexport PYTHONHOME PYTHONPATH MAKELEVEL
 BIN := .venv/bin
 RUST := $(shell find rust -name '*.rs' 2>/dev/null)
 
-.PHONY: help run test lint bench guest build system rust clean
+TIME ?= 60
+TARGETS ?=
+
+.PHONY: help run test lint bench fuzz guest build system rust clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -43,13 +46,16 @@ lint: build .venv/.dev ## ruff, mypy --strict, stubtest, rustfmt, clippy
 bench: rust ## what the audio path costs (criterion)
 	$(CARGO) bench
 
+fuzz: build .venv/.dev ## fuzz what guests and front ends can reach: TIME=60 seconds for each of TARGETS
+	@TIME='$(TIME)' scripts/fuzz $(TARGETS)
+
 guest: system build .venv/.dev ## a shell in a small Linux that has the sound card
 	@$(BIN)/python -m tests.guests.shell
 
 build: rust .venv/.built ## the extension, in .venv
 
 clean: ## remove all that was built or downloaded
-	rm -rf target .venv .cache demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf target rust/fuzz/target .venv .cache demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find python tests examples -name __pycache__ -prune -exec rm -rf {} +
 	rm -f python/vsnd_hybrid/_core*.so
 

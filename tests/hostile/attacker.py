@@ -23,8 +23,12 @@ class Attacker:
     """A connection of its own, with raw queues. One thread."""
 
     def __init__(self, socket: Path, **options: Any) -> None:
+<<<<<<< HEAD
         limits: dict[str, Any] = {"connect_timeout": LIMIT_S, "request_timeout": LIMIT_S}
         self.driver = SoundDriver(str(socket), events=False, regions=REGIONS, **limits, **options)
+=======
+        self.driver = SoundDriver(str(socket), events=False, regions=REGIONS, connect_timeout=LIMIT_S, **options)
+>>>>>>> fuzz
         self._begin()
 
     def _begin(self) -> None:
@@ -33,7 +37,7 @@ class Attacker:
         self._request, self._answer = alloc(4096, 4096), alloc(4096, 4096)
         #: Queues on which the rules of the ring were broken: what comes back there says nothing.
         self.wild: set[int] = set()
-        #: Queues that stand still, and what the device could have written to.
+        #: Queues that stand still, and their used ring then.
         self.stopped: dict[int, bytes] = {}
         #: Queues that stand still, and where.
         self.bases: dict[int, int] = {}
@@ -118,8 +122,7 @@ class Attacker:
 
     # ------------------------------------------------------------ stopping
 
-    def _writable(self, index: int) -> bytes:
-        """All that the device may write to on behalf of a queue, but what another queue's chains share with it."""
+    def _used_ring(self, index: int) -> bytes:
         _, _, used = self.queue(index).parts
         return bytes(self.driver.read(used, 6 + 8 * self.queue(index).size))
 
@@ -129,16 +132,16 @@ class Attacker:
         if index not in self.wild:
             assert base == self.queue(index).used_index, f"queue {index}"
         self.bases[index] = base
-        self.stopped[index] = self._writable(index)
+        self.stopped[index] = self._used_ring(index)
 
     def start(self, index: int) -> None:
         del self.stopped[index]
         self.driver.start_ring(index, self.bases.pop(index))
 
     def check_stillness(self) -> None:
-        """Nothing was written for a queue that stands still."""
+        """Nothing came back from a queue that stands still."""
         for index, before in self.stopped.items():
-            assert self._writable(index) == before, f"queue {index} was written to while stopped"
+            assert self._used_ring(index) == before, f"queue {index} was written to while stopped"
 
     def reset(self, style: str) -> None:
         """A new driver finds everything in order, whatever the last one did."""

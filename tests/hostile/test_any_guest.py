@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -55,11 +56,10 @@ class Usage:
 class AnyGuest(RuleBasedStateMachine):
     """A guest and its monitor that do as they please, also against the rules."""
 
-    def __init__(self, daemon: Daemon, before: Usage) -> None:
-        super().__init__()
-        self._daemon = daemon
-        self._before = before
-        self.guest: Attacker
+    #: The daemon of all examples, and what it had before the first.
+    daemon: ClassVar[Daemon]
+    before: ClassVar[Usage]
+    guest: Attacker
 
     def teardown(self) -> None:
         if hasattr(self, "guest"):
@@ -68,7 +68,7 @@ class AnyGuest(RuleBasedStateMachine):
     @initialize(event_idx=st.booleans(), indirect=st.booleans(), size=st.sampled_from((4, 64, 256)))
     def connect(self, event_idx: bool, indirect: bool, size: int) -> None:
         self.options = {"event_idx": event_idx, "indirect": indirect, "queue_size": size}
-        self.guest = Attacker(self._daemon.socket, **self.options)
+        self.guest = Attacker(self.daemon.socket, **self.options)
 
     # ------------------------------------------------------------ the guest
 
@@ -171,18 +171,18 @@ class AnyGuest(RuleBasedStateMachine):
 
     def _reconnect(self) -> None:
         self.guest.close()
-        self.guest = Attacker(self._daemon.socket, **self.options)
+        self.guest = Attacker(self.daemon.socket, **self.options)
 
     # ------------------------------------------------------------ what holds
 
     @invariant()
     def the_daemon_lives_within_bounds(self) -> None:
-        assert self._daemon.process.running, self._daemon.log()
-        now = Usage(self._daemon.pid)
-        assert now.rss_kib <= self._before.rss_kib + MORE_KIB
-        assert now.descriptors <= self._before.descriptors + MORE_DESCRIPTORS
-        assert now.threads <= self._before.threads + MORE_THREADS
-        assert self._daemon.process.log_path.stat().st_size <= MORE_LOG
+        assert self.daemon.process.running, self.daemon.log()
+        now = Usage(self.daemon.pid)
+        assert now.rss_kib <= self.before.rss_kib + MORE_KIB
+        assert now.descriptors <= self.before.descriptors + MORE_DESCRIPTORS
+        assert now.threads <= self.before.threads + MORE_THREADS
+        assert self.daemon.process.log_path.stat().st_size <= MORE_LOG
 
     @invariant()
     def rings_keep_their_word(self) -> None:
@@ -192,11 +192,15 @@ class AnyGuest(RuleBasedStateMachine):
 
 
 def test_any_guest_leaves_the_daemon_and_the_other_rings_as_they_were(daemon: DaemonFactory) -> None:
-    device = daemon("--backend", "null")
+    device = AnyGuest.daemon = daemon("--backend", "null")
     Attacker(device.socket).close()
-    before = Usage(device.pid)
+    AnyGuest.before = Usage(device.pid)
     run_state_machine_as_test(
+<<<<<<< HEAD
         lambda: AnyGuest(device, before),  # type: ignore[arg-type]  # anything that makes one
+=======
+        AnyGuest,
+>>>>>>> fuzz
         settings=settings(
             max_examples=20 * int(os.environ.get("VSND_HOSTILE", "1")),
             stateful_step_count=40,
