@@ -23,12 +23,7 @@ class Attacker:
     """A connection of its own, with raw queues. One thread."""
 
     def __init__(self, socket: Path, **options: Any) -> None:
-<<<<<<< HEAD
-        limits: dict[str, Any] = {"connect_timeout": LIMIT_S, "request_timeout": LIMIT_S}
-        self.driver = SoundDriver(str(socket), events=False, regions=REGIONS, **limits, **options)
-=======
         self.driver = SoundDriver(str(socket), events=False, regions=REGIONS, connect_timeout=LIMIT_S, **options)
->>>>>>> fuzz
         self._begin()
 
     def _begin(self) -> None:

@@ -6,10 +6,6 @@ Shared by the fuzz target (`fuzz_requests`) and the test that replays its corpus
 from __future__ import annotations
 
 from collections.abc import Sequence
-<<<<<<< HEAD
-from typing import Any
-=======
->>>>>>> fuzz
 
 from vsnd_hybrid.device.requests import ANSWER_BYTES, Answer, PcmCommand, Remap, RequestReader
 from vsnd_hybrid.layout import Layout
@@ -90,12 +86,6 @@ def _answer(request: bytes, status: int) -> bytes:
     if status != OK:
         return head
     start, count, size = (_word(request, at) for at in (4, 8, 12))
-<<<<<<< HEAD
-    tables: dict[int, Sequence[Any]] = {0x0001: JACKS, 0x0100: PCMS, 0x0200: CHMAPS}
-    items = tables[_word(request, 0)][start : start + count]
-    return head + b"".join(item.pack() + bytes(size - item.SIZE) for item in items)
-=======
     items: dict[int, Sequence[Layout]] = {0x0001: JACKS, 0x0100: PCMS, 0x0200: CHMAPS}
     chosen = items[_word(request, 0)][start : start + count]
     return head + b"".join(item.pack() + bytes(size - item.SIZE) for item in chosen)
->>>>>>> fuzz

@@ -196,11 +196,7 @@ def test_any_guest_leaves_the_daemon_and_the_other_rings_as_they_were(daemon: Da
     Attacker(device.socket).close()
     AnyGuest.before = Usage(device.pid)
     run_state_machine_as_test(
-<<<<<<< HEAD
-        lambda: AnyGuest(device, before),  # type: ignore[arg-type]  # anything that makes one
-=======
         AnyGuest,
->>>>>>> fuzz
         settings=settings(
             max_examples=20 * int(os.environ.get("VSND_HOSTILE", "1")),
             stateful_step_count=40,
