@@ -68,7 +68,7 @@ class Daemon:
     def start(self, timeout_s: float = 20) -> Self:
         """Start it; returns when its socket accepts connections. RuntimeError with its log if it ends before."""
         command = [executable(), "run", "--socket-path", str(self.socket), *self._arguments]
-        self._process = process = Process(command, self.directory / "log", self._environment)
+        self._process = process = Process(command, self.directory / "log", self._environment, prefer=True)
 
         def ready() -> bool:
             if not process.running:

@@ -256,7 +256,7 @@ class DeviceServer:
             state = self.device.save()
         except Exception as error:  # noqa: BLE001 - the front end is told, the device goes on
             self.report(f"{type(self.device).__name__}.save", error)
-        self._server.answer_state(state)
+        self.native.answer_state(state)
 
     def _restore(self, state: bytes) -> None:
         answer: bytes | None = b""
@@ -265,7 +265,7 @@ class DeviceServer:
         except Exception as error:  # noqa: BLE001 - as in `_save`
             self.report(f"{type(self.device).__name__}.restore", error)
             answer = None
-        self._server.answer_state(answer)
+        self.native.answer_state(answer)
 
     def _guarded(self, method: Callable[..., None], *values: Any) -> None:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.daemon import Daemon
 from tests.guests import audio
 from tests.processes import await_until
-from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording
+from tests.sessions.pipewire import RATE, PipeWireSession, Recording
 
 
 class Listening(ABC):
@@ -89,8 +89,9 @@ class PipeWireEngine(Engine):
         return _Monitor(self._session.record())
 
     def speak(self) -> None:
-        pause = audio.silence(TAIL_FRAMES)
-        self._session.speak(pause + audio.numbered(self.spoken) + pause).wait()
+        # What flows before the links are made is lost; on a busy machine that takes a while.
+        silence = audio.silence(RATE)
+        self._session.speak(silence + audio.numbered(self.spoken) + silence).wait()
 
 
 class _Monitor(Listening):

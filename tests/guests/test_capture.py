@@ -10,8 +10,8 @@ from tests.guests.audio import locate, numbered, wav
 from tests.guests.engines import Engine
 from tests.guests.linux import LinuxGuest
 
-#: Longer than what is spoken.
-SECONDS = 4
+#: Longer than what is spoken, and the silence around it.
+SECONDS = 5
 #: What is played meanwhile.
 FRAMES, FIRST = SECONDS * 48_000, 1_000_000
 RUNNING = "grep -q RUNNING /proc/asound/card0/pcm0c/sub0/status"

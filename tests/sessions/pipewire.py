@@ -79,7 +79,7 @@ class PipeWireSession:
     def start(self) -> Self:
         """Bring the servers up; returns when the sink and the microphone can be used."""
         for command in (["pipewire", "-c", "headless.conf"], ["wireplumber", "-p", "headless-ci"]):
-            self._processes.append(Process(command, self.directory / "log", self.environment))
+            self._processes.append(Process(command, self.directory / "log", self.environment, prefer=True))
             if command[0] == "pipewire":
                 await_until((self.directory / "pipewire-0").exists, 10, "PipeWire's socket")
         await_until(lambda: self._ports() >= {"ci_sink:playback_FR", "ci_mic:input_FR"}, 10, "the sink's ports")

@@ -180,9 +180,9 @@ impl Device {
         }
         let fresh = base_said == Some(0);
         let mut kept = self.handler.as_ref().map_or(Kept::default(), |h| h.kept(ring));
-        let resumed = !fresh
-            && (ring.base() == stopped_at || kept.held.is_empty())
-            && ring.still_has(kept.held.iter().chain(&kept.again));
+        // A base of 0 may also be that of a driver which was paused before anything was used.
+        let resumed =
+            (ring.base() == stopped_at || kept.held.is_empty()) && ring.still_has(kept.held.iter().chain(&kept.again));
         if let (Some(h), false) = (&self.handler, resumed) {
             h.forget_kept(ring);
             kept = Kept::default();
