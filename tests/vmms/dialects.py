@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from vsnd_hybrid.wire import Config
 
-from tests.vmms.link import Message, Protocol, Region
+from tests.vmms.link import Inflight, Message, Protocol, Region
 from tests.vmms.vmm import GIB, INDIRECT_DESC, KIB, MIB, QUEUES, Vmm
 
 
@@ -141,6 +142,7 @@ class CloudHypervisor(Vmm):
         | Protocol.LOG_SHMFD | Protocol.DEVICE_STATE | Protocol.BACKEND_REQ
     )  # fmt: skip
     acked = frozenset(Message)
+    _inflight: Inflight | None = None
     memory = ((0, 640 * KIB), (MIB, 16 * MIB), (4 * GIB, 4 * MIB), (5 * GIB, 4 * MIB))
 
     def negotiate(self) -> None:
@@ -157,9 +159,19 @@ class CloudHypervisor(Vmm):
         self.link.memory(self.regions)
         self.start_rings()
 
+    def kill(self) -> None:
+        super().kill()
+        if self._inflight is not None:
+            os.close(self._inflight.fd)
+            self._inflight = None
+
     def start_rings(self, bases: Sequence[int] = ()) -> None:
         for i in QUEUES:
             self.link.ring(Message.SET_VRING_NUM, i, self.driver.queue(i).size)
+        if Protocol.INFLIGHT_SHMFD in self.protocol:
+            if self._inflight is None:
+                self._inflight = self.link.inflight(len(QUEUES), self.driver.queue(0).size)
+            self.link.set_inflight(self._inflight)
         for i in QUEUES:
             self.say_address(i)
             self.link.ring(Message.SET_VRING_BASE, i, self.driver.queue(i).avail_index)

@@ -36,6 +36,8 @@ class Message(IntEnum):
     GET_QUEUE_NUM = 17
     SET_VRING_ENABLE = 18
     GET_CONFIG = 24
+    GET_INFLIGHT_FD = 31
+    SET_INFLIGHT_FD = 32
     GET_MAX_MEM_SLOTS = 36
     ADD_MEM_REG = 37
     REM_MEM_REG = 38
@@ -78,6 +80,17 @@ class Region(NamedTuple):
         return struct.pack("<4Q", self.address, self.size, self.user_address, 0)
 
 
+#: The body of the messages about what is in flight, as the vhost crate pads it.
+_INFLIGHT_BYTES = 24
+
+
+class Inflight(NamedTuple):
+    """The device's note of what it has in flight: what it said about the memory, and the memory."""
+
+    about: bytes
+    fd: int
+
+
 class Refused(Exception):
     """The device answered a message that asked for it with an error."""
 
@@ -109,6 +122,19 @@ class Link:
     def silent(self) -> bool:
         """The device has said nothing that nobody asked for."""
         return not select.select([self.socket], [], [], 0)[0]
+
+    def inflight(self, queues: int, size: int) -> Inflight:
+        """GET_INFLIGHT_FD: memory in which the device notes what it has in flight."""
+        self._send(Message.GET_INFLIGHT_FD, struct.pack("<2Q2H", 0, 0, queues, size).ljust(_INFLIGHT_BYTES, b"\0"), ())
+        self.socket.settimeout(ANSWER_S)
+        header, fds, _, _ = socket.recv_fds(self.socket, 12, 1)
+        code, flags, length = struct.unpack("<3I", header)
+        assert (code, flags, len(fds)) == (Message.GET_INFLIGHT_FD, VERSION | REPLY, 1)
+        return Inflight(self._receive(length, Message.GET_INFLIGHT_FD), fds[0])
+
+    def set_inflight(self, inflight: Inflight) -> None:
+        """SET_INFLIGHT_FD."""
+        self.tell(Message.SET_INFLIGHT_FD, inflight.about, [inflight.fd])
 
     def ring(self, message: Message, index: int, value: int = 0) -> None:
         """A message about one ring that carries a number."""

@@ -67,6 +67,8 @@ impl Ring {
             self.signal(&mut b, &mem);
         }
         b.inflight = 0;
+        // The front end's memory: not held longer than its ring runs.
+        b.log = None;
         b.generation = b.generation.wrapping_add(1);
         // Enabled again without a new base, it goes on from here.
         self.set_base(b.queue.next_avail());
