@@ -28,6 +28,7 @@ run: build ## a guest plays a tune through the device into a file: is every fram
 
 test: system lint ## everything: lint, Rust, Python, real Linux guests
 	$(CARGO) test --profile quick
+	$(CARGO) test --profile quick --features rtcheck --test realtime
 	$(BIN)/python -m pytest
 
 lint: build .venv/.dev ## ruff, mypy --strict, stubtest, rustfmt, clippy

@@ -39,8 +39,13 @@ def test_a_stream_offers_what_is_configured_as_far_as_the_engine_can() -> None:
     assert found == Offer(OUT, 0, frozenset({PcmFormat.S16}), frozenset({48000}), 2, 8)
 
 
-def test_more_channels_than_a_channel_map_can_have_are_not_offered() -> None:
-    assert made(PcmCapabilities(frozenset({"S16"}), frozenset({48000}), 1, 64)).channels_max == 18
+def test_what_few_ask_for_is_offered_only_if_the_configuration_does() -> None:
+    able = PcmCapabilities(frozenset({"S16"}), frozenset({48000, 192000}), 1, 64)
+    usual = made(able)
+    assert (usual.channels_max, usual.rates) == (8, frozenset({48000}))
+    asked = made(able, channels=(1, 18), rates=(48000, 192000))
+    assert (asked.channels_max, asked.rates) == (18, frozenset({48000, 192000}))
+    assert made(PcmCapabilities(frozenset({"S16"}), frozenset({192000}), 12, 64)).channels_max == 12
 
 
 def test_rates_and_formats_that_a_guest_cannot_name_are_not_offered() -> None:

@@ -20,6 +20,12 @@ class DeviceConfigError(ValueError):
     """The configuration makes no sense, or asks for what its engine cannot do. The message is one line."""
 
 
+#: What is offered unless the configuration asks for more: Linux makes its largest buffer from the largest rate and number of
+#: channels that it is offered, and applications that take the largest buffer would wait for seconds.
+USUAL_RATE_MAX = 96_000
+USUAL_CHANNELS_MAX = 8
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamConfig:
     """One PCM stream. Whatever is left empty is the engine's choice."""
@@ -74,8 +80,10 @@ def offer(config: StreamConfig, index: int, able: PcmCapabilities) -> Offer:
     known = {f.name for f in PcmFormat if SAMPLES[f].width_bytes and SAMPLES[f].silence_byte is not None}
     formats = _joined(name, "formats", config.formats, able.formats & known)
     rates = _joined(name, "rates", config.rates, able.rates & RATE_CODES.keys())
+    if not config.rates:
+        rates = frozenset(rate for rate in rates if rate <= USUAL_RATE_MAX) or rates
     low, high = max(1, able.channels_min), min(able.channels_max, CHMAP_MAX_SIZE)
-    channels_min, channels_max = config.channels or (low, high)
+    channels_min, channels_max = config.channels or (low, max(low, min(high, USUAL_CHANNELS_MAX)))
     if max(channels_min, low) > min(channels_max, high):
         raise DeviceConfigError(f"{name}: {channels_min} to {channels_max} channels; the engine has {low} to {high}")
     return Offer(

@@ -121,8 +121,10 @@ impl Driver {
 
     /// Cut the connection as a killed VMM does.
     pub fn kill(&self) {
-        self.frontend().kill();
+        let frontend = self.frontend();
+        // First, so that nobody takes the end of the connection for the device's doing.
         self.abort("the guest was killed");
+        frontend.kill();
     }
 
     /// End in good order: stop the rings, then close the connection.
