@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from vsnd_hybrid.backends.base import (
     EngineEvent,
     EngineStream,
     EventSink,
+    Needs,
     PcmCapabilities,
     PcmParams,
 )
@@ -123,6 +125,10 @@ class FaultyBackend(Backend):
         self._entered = Path(entered) if entered else None
         if thread == "stubborn":
             threading.Thread(target=threading.Event().wait, name="stubborn").start()
+
+    @classmethod
+    def needs(cls, options: Mapping[str, str]) -> Needs:
+        return Needs(write=(str(Path(options["entered"]).parent),) if "entered" in options else ())
 
     def capabilities(self, direction: Direction) -> PcmCapabilities:
         return CAPABILITIES

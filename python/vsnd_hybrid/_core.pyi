@@ -174,12 +174,12 @@ class Server:
         device_owned: Sequence[int] = ...,
         router: PcmRouter | None = None,
     ) -> Server: ...
-    def listen(self, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> None:
+    def listen(self, socket: str | PathLike[str] | int | Listener, *, mode: int = 0o600) -> None:
         """Serve from now on, in a thread of its own; returns when the socket accepts connections.
 
         A path is bound (a stale socket file is replaced, a living server's is not) and removed by `close`.
         A descriptor is taken over (it is duplicated): a listening one is accepted from for ever, a connected one is
-        served until it closes.
+        served until it closes. A `Listener` is as a path that was bound before.
 
         Raises OSError: EADDRINUSE if a living server has the path; ENOTSOCK if the descriptor is no socket.
         """
@@ -537,7 +537,7 @@ class PipeWirePort:
 
 @final
 class Listener:
-    """A Unix socket that is bound and on which front ends wait: give its descriptor to `Server.listen`.
+    """A Unix socket that is bound and on which front ends wait: give it to `Server.listen`, which takes it over.
 
     Who may connect is settled before anyone can: the owner until `mode` and `group` (a number) are set.
 
@@ -545,11 +545,8 @@ class Listener:
     """
 
     def __new__(cls, path: str | PathLike[str], *, mode: int = 0o600, group: int | None = None) -> Listener: ...
-    def fileno(self) -> int:
-        """ValueError once it was closed."""
-
     def close(self) -> None:
-        """Remove the socket file, if it is still ours, and stop listening. Idempotent."""
+        """Stop listening and remove the socket file, if it is still ours. Nothing happens once a server has it."""
 
 def no_new_privileges() -> None:
     """PR_SET_NO_NEW_PRIVS, for the calling thread and those it makes."""

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from os import PathLike
 from typing import Any, TypeVar
 
-from vsnd_hybrid._core import DescriptorChain, Event, PcmRouter, Server, Virtqueue
+from vsnd_hybrid._core import DescriptorChain, Event, Listener, PcmRouter, Server, Virtqueue
 from vsnd_hybrid.logs import LimitedLog
 from vsnd_hybrid.loop import Loop
 
@@ -178,7 +178,7 @@ class DeviceServer:
         device.attached(loop)
         loop.watch(self.native.fileno(), self._readable)
 
-    def listen(self, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> None:
+    def listen(self, socket: str | PathLike[str] | int | Listener, *, mode: int = 0o600) -> None:
         """Serve from now on; see `Server.listen`."""
         self.native.listen(socket, mode=mode)
 
@@ -275,13 +275,13 @@ class DeviceServer:
             self.report(f"{type(self.device).__name__}.{method.__name__}", error)
 
 
-def serve(device: Device, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> None:
+def serve(device: Device, socket: str | PathLike[str] | int | Listener, *, mode: int = 0o600) -> None:
     """Serve `device` until SIGINT or SIGTERM, or until the only connection of a connected descriptor ends.
 
     Parameters
     ----------
     socket
-        A path to bind, or a descriptor, listening or connected.
+        A path to bind, a `Listener`, or a descriptor, listening or connected.
     mode
         Permissions of the socket file.
 
@@ -307,7 +307,7 @@ _D = TypeVar("_D", bound=Device)
 
 
 @contextmanager
-def running(device: _D, socket: str | PathLike[str] | int, *, mode: int = 0o600) -> Iterator[_D]:
+def running(device: _D, socket: str | PathLike[str] | int | Listener, *, mode: int = 0o600) -> Iterator[_D]:
     """Serve `device` from a thread of its own, for notebooks and tests: ``with running(Rng(), path) as rng: ...``.
 
     The socket accepts connections when the block begins, and is gone when it has ended.

@@ -16,6 +16,7 @@ import pytest
 import vsnd_hybrid
 from vsnd_hybrid._core import Listener
 from vsnd_hybrid.guest import VirtualGuest
+from vsnd_hybrid.vhost import Device, running
 
 from tests.conftest import DaemonFactory
 from tests.daemon import listening
@@ -105,9 +106,14 @@ def test_front_ends_wait_at_a_listener_until_it_is_served(run_dir: Path) -> None
         with pytest.raises(OSError, match="in use") as caught:
             Listener(run_dir / "s")
         assert caught.value.errno == errno.EADDRINUSE
-        listener.close()
-    with pytest.raises(ValueError, match="closed"):
-        listener.fileno()
+        with running(Device(), listener):
+            front_end.sendall((1).to_bytes(4, "little") * 2 + bytes(4))
+            assert len(front_end.recv(20)) == 20
+            listener.close()
+            assert listening(run_dir / "s"), "it is the server's now"
+        assert not (run_dir / "s").exists()
+        with pytest.raises(ValueError, match="served"), running(Device(), listener):
+            pass
 
 
 # ---------------------------------------------------------------- the user

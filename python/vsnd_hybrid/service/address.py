@@ -65,12 +65,12 @@ class Address:
         """Let `server` accept front ends. Raises `ServiceError`."""
         self.bind()
         try:
-            server.listen(self._listener.fileno() if self._listener else self._fd or 0)
+            server.listen(self._listener or self._fd or 0)
         except OSError as error:
             raise ServiceError(f"cannot serve on {self}: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Take the socket away if it is ours. Idempotent."""
+        """Take the socket away if it is ours and was not served. Idempotent."""
         if self._listener:
             self._listener.close()
             self._listener = None

@@ -1,6 +1,5 @@
 //! Walls around the process as functions, and `Listener`: the socket that is bound before they stand.
 
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -17,6 +16,13 @@ use crate::vhost::socket::{self, SocketFile};
 #[pyclass(frozen, module = "vsnd_hybrid._core")]
 pub struct Listener(Mutex<Option<(UnixListener, SocketFile)>>);
 
+impl Listener {
+    /// What it holds, for good.
+    pub fn take(&self) -> PyResult<(UnixListener, SocketFile)> {
+        lock(&self.0).take().ok_or_else(|| PyValueError::new_err("the listener is served, or was closed"))
+    }
+}
+
 #[pymethods]
 impl Listener {
     #[new]
@@ -24,11 +30,6 @@ impl Listener {
     fn new(path: PathBuf, mode: u32, group: Option<u32>) -> PyResult<Self> {
         let made = socket::bind(&path, mode, group).map_err(|e| with_path(e, path))?;
         Ok(Listener(Mutex::new(Some(made))))
-    }
-
-    fn fileno(&self) -> PyResult<RawFd> {
-        let made = lock(&self.0);
-        made.as_ref().map(|m| m.0.as_raw_fd()).ok_or_else(|| PyValueError::new_err("the listener was closed"))
     }
 
     fn close(&self) {

@@ -14,6 +14,7 @@ use super::error::with_path;
 use super::event::Event;
 use super::memory::GuestMemory;
 use super::queue::Virtqueue;
+use super::sandbox::Listener;
 use super::stream::PcmRouter;
 use crate::vhost::device::{Device, QueueHandler, Spec};
 use crate::vhost::events::EventQueue;
@@ -23,10 +24,11 @@ use crate::vhost::server::Server as Core;
 #[pyclass(frozen, module = "vsnd_hybrid._core")]
 pub struct Server(Core);
 
-/// A path or a descriptor.
+/// What can be served.
 #[derive(FromPyObject)]
-enum Socket {
+enum Socket<'py> {
     Descriptor(RawFd),
+    Bound(Bound<'py, Listener>),
     Path(PathBuf),
 }
 
@@ -57,15 +59,15 @@ impl Server {
     }
 
     #[pyo3(signature = (socket, *, mode = 0o600))]
-    fn listen(&self, py: Python<'_>, socket: Socket, mode: u32) -> PyResult<()> {
-        let r = py.detach(|| match &socket {
-            Socket::Descriptor(fd) => self.0.listen_fd(*fd),
-            Socket::Path(path) => self.0.listen(path, mode),
-        });
-        r.map_err(|e| match socket {
-            Socket::Path(path) => with_path(e, path),
-            Socket::Descriptor(_) => e.into(),
-        })
+    fn listen(&self, py: Python<'_>, socket: Socket<'_>, mode: u32) -> PyResult<()> {
+        match socket {
+            Socket::Descriptor(fd) => Ok(py.detach(|| self.0.listen_fd(fd))?),
+            Socket::Bound(listener) => {
+                let (socket, file) = listener.get().take()?;
+                Ok(py.detach(|| self.0.listen_on(socket, file))?)
+            }
+            Socket::Path(path) => py.detach(|| self.0.listen(&path, mode)).map_err(|e| with_path(e, path)),
+        }
     }
 
     fn fileno(&self) -> RawFd {

@@ -59,6 +59,13 @@ impl Server {
         self.serve(Source::Listener(listener), &mut thread)
     }
 
+    /// Serve a socket that was bound before; it and its file are the server's from now on.
+    pub fn listen_on(&self, listener: UnixListener, file: SocketFile) -> io::Result<()> {
+        let mut thread = self.idle().inspect_err(|_| file.remove())?;
+        *lock(&self.file) = Some(file);
+        self.serve(Source::Listener(listener), &mut thread)
+    }
+
     /// Serve a listening or a connected socket. The descriptor stays the caller's.
     pub fn listen_fd(&self, fd: RawFd) -> io::Result<()> {
         let mut thread = self.idle()?;
