@@ -86,7 +86,7 @@ impl Guest {
             self.sent[stream] += 1;
             self.away.insert(tx.push(&pieces, true).unwrap(), place);
         }
-        tx.publish(if self.total() % 5 == 0 { Kick::Always } else { Kick::Asked });
+        tx.publish(if self.total().is_multiple_of(5) { Kick::Always } else { Kick::Asked });
         while let Some(used) = tx.reap() {
             assert!(used.known, "head {} came back twice", used.head);
             self.free.push(self.away.remove(&(used.head as u16)).expect("away"));
