@@ -27,7 +27,8 @@ fn connections_leave_no_descriptor_and_no_thread() {
     round();
     let before = resources();
     (0..20).for_each(|_| round());
-    assert_eq!(resources(), before);
+    // The driver's own threads end a moment after it.
+    rig.until("the same descriptors and threads", || resources() == before);
 }
 
 /// The front end vanishes with buffers queued; the next one finds a fresh device, and the process is as before.
@@ -36,7 +37,7 @@ fn a_killed_front_end_leaves_nothing() {
     let _turn = TURN.lock();
     let rig = Rig::new(&[false]);
     let stream = &rig.streams[0];
-    let mut before = None;
+    let mut before: Option<(usize, usize)> = None;
     for round in 0..20 {
         let driver = rig.connect(Options::default());
         stream.configure(shape(4)).unwrap();
@@ -57,7 +58,14 @@ fn a_killed_front_end_leaves_nothing() {
         drop(tx);
         drop(driver);
         buf.fill(0);
-        let now = resources();
-        assert_eq!(*before.get_or_insert(now), now, "round {round}");
+        // The first round makes what stays, and the driver's own threads end a moment after it.
+        match before {
+            None if round == 0 => {}
+            None => before = Some(resources()),
+            Some(before) => rig.until("the same descriptors and threads", || {
+                let now = resources();
+                now.0 <= before.0 && now.1 <= before.1
+            }),
+        }
     }
 }
