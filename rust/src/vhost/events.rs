@@ -102,7 +102,8 @@ impl EventQueue {
         })
     }
 
-    fn wake(&self) {
+    /// Make the descriptor readable, though perhaps nothing happened.
+    pub fn wake(&self) {
         let _ = self.fd.write(1);
     }
 

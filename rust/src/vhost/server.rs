@@ -106,6 +106,8 @@ impl Server {
                 }
             }
             serving.store(false, Ordering::Release);
+            // Whoever was told of the end of the connection before this looks again.
+            device.events.wake();
         };
         *thread = Some(std::thread::Builder::new().name("vsnd-vhost".into()).spawn(run)?);
         Ok(())
