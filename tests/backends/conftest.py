@@ -26,7 +26,15 @@ def guest_on(run_dir: Path) -> Iterator[GuestFactory]:
             backend: Backend, directions: tuple[Direction, ...] = (OUTPUT, INPUT), target: str = ""
         ) -> VirtualGuest:
             streams = tuple(
-                StreamConfig(direction=d, backend=backend, target=target, name=f"vsnd-{d.name.lower()}")
+                StreamConfig(
+                    direction=d,
+                    backend=backend,
+                    target=target,
+                    name=f"vsnd-{d.name.lower()}",
+                    # All that the engine has, not only what is usual.
+                    rates=tuple(sorted(backend.capabilities(d).rates)),
+                    channels=(backend.capabilities(d).channels_min, backend.capabilities(d).channels_max),
+                )
                 for d in directions
             )
             device = SoundDevice(DeviceConfig(streams=streams))
