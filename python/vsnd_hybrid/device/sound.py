@@ -171,7 +171,10 @@ class SoundDevice(Device):
     # ------------------------------------------------------------ a later life
 
     def save(self) -> bytes:
-        return DeviceState([stream.save() for stream in self.streams], self.jacks.mappings()).pack()
+        return self._state(kept=True)
+
+    def _state(self, *, kept: bool) -> bytes:
+        return DeviceState([stream.save(kept=kept) for stream in self.streams], self.jacks.mappings()).pack()
 
     def restore(self, state: bytes) -> None:
         saved = DeviceState.unpack(state)
@@ -190,7 +193,8 @@ class SoundDevice(Device):
     def _keep(self) -> None:
         """If this process dies, the next one shall know."""
         if self.server.keeps_state:
-            self.server.keep_state(self.save())
+            # Which messages it has is noted in the rings' logs, at each one.
+            self.server.keep_state(self._state(kept=False))
 
     # ------------------------------------------------------------ control requests
 

@@ -88,7 +88,7 @@ pub(super) enum Start {
     Fresh,
     /// At its base: it goes on.
     AtBase,
-    /// Where the used ring is: the device never takes buffers without using them.
+    /// Where the used ring is: the device never takes buffers without using them, or says itself which it kept.
     AtUsed,
 }
 
@@ -253,7 +253,8 @@ impl Ring {
         let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
         queue.set_next_used(used);
         let ours = kept.held.len() + kept.again.len();
-        queue.set_next_avail(if start == Start::AtUsed { used } else { self.base().wrapping_add(ours as u16) });
+        let base = if start == Start::AtUsed { used } else { self.base() };
+        queue.set_next_avail(base.wrapping_add(ours as u16));
         b.live = vec![false; queue.size() as usize];
         for &head in &kept.held {
             b.live[usize::from(head)] = true;
@@ -267,6 +268,12 @@ impl Ring {
         (b.broken, b.open, b.inflight) = (false, true, kept.held.len() as u32);
         if ours == 0 {
             self.recover(&mut b, start, used);
+        } else if let Some(log) = &b.log {
+            log.adopt(&[&kept.held[..], &kept.again].concat(), used);
+        }
+        if b.log.is_some() {
+            // The last life may have died between a completion and its signal.
+            poke(b.call.as_ref());
         }
         let _ = self.arm(&mut b);
         Ok(true)
