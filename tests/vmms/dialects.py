@@ -180,7 +180,7 @@ class CloudHypervisor(Vmm):
             os.close(self._inflight.fd)
             self._inflight = None
 
-    def start_rings(self) -> None:
+    def start_rings(self, bases: Sequence[int] = ()) -> None:
         for i in QUEUES:
             self.link.ring(Message.SET_VRING_NUM, i, self.driver.queue(i).size)
         if Protocol.INFLIGHT_SHMFD in self.protocol:

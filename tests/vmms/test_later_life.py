@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_a_machine_is_moved_over_and_over_while_it_plays_and_records(host: HostF
     hosts = [host() for _ in range(4)]
     with dialect(hosts[0].socket) as vmm:
         playing, recording = vmm.start_play(numbered(4 * FRAMES)), vmm.start_record(frames=4 * FRAMES)
-        for i, (here, there) in enumerate(zip(hosts, hosts[1:], strict=False)):
+        for i, (here, there) in enumerate(pairwise(hosts)):
             assert playing.wait_messages(10 * (i + 1), 10)
             move(vmm, here, there)
         assert playing.wait().ok and recording.wait().frames == 4 * FRAMES
