@@ -147,6 +147,9 @@ class SoundDevice(Device):
         for stream in self._streams_of(queue):
             stream.ring_stopping()
 
+    def replenished(self, queue: int) -> None:
+        self._notifier.buffers_may_have_come()
+
     def reset(self) -> None:
         """Everything as in the beginning (a new driver, or none)."""
         self._answers.clear()

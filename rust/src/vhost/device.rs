@@ -296,7 +296,7 @@ impl Device {
             return;
         };
         ring.stats.kicks.fetch_add(u64::from(kick), Relaxed);
-        if self.device_owned.contains(&index) {
+        if self.device_owned.contains(&index) && !ring.take_starved() {
             return;
         }
         match &self.handler {

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use vhost_user_backend::{VringMutex, VringT};
@@ -121,6 +121,8 @@ pub struct Ring {
     idle: Condvar,
     /// Where the available ring was, or will be, gone on with.
     base: AtomicU16,
+    /// Of a ring whose buffers wait for the device: it found none, and wants to know when one comes.
+    starved: AtomicBool,
 }
 
 /// An eventfd write; the counter is all that is lost if it fails.
@@ -157,6 +159,7 @@ impl Ring {
             book: Mutex::new(book),
             idle: Condvar::new(),
             base: AtomicU16::new(0),
+            starved: AtomicBool::new(false),
         }
     }
 
@@ -321,6 +324,23 @@ impl Ring {
         let far = b.queue.next_avail().wrapping_add(0x8000);
         mem.store(far.to_le(), GuestAddress(at), Relaxed).map_err(QueueError::GuestMemory)?;
         Ok(false)
+    }
+
+    /// The next chain, for a loop outside. When there is none the next kick will be told (`take_starved`).
+    pub fn pop_one(&self) -> Result<Option<Chain>> {
+        let mut one = VecDeque::with_capacity(1);
+        // Before the look: a kick may come right behind it.
+        self.starved.store(true, SeqCst);
+        let popped = self.pop(&mut one, 1, Caller::Worker);
+        if popped.as_ref().map_or(true, |&n| n > 0) {
+            self.starved.store(false, SeqCst);
+        }
+        popped.map(|_| one.pop_front())
+    }
+
+    /// Whether a kick is waited for; not any more from now on.
+    pub(super) fn take_starved(&self) -> bool {
+        self.starved.swap(false, SeqCst)
     }
 
     /// Take what is available, `max` chains at most, to the end of `out`. Whoever hands on what it pops holds `route`.
