@@ -181,8 +181,10 @@ impl Device {
         let fresh = base_said == Some(0);
         let mut kept = self.handler.as_ref().map_or(Kept::default(), |h| h.kept(ring));
         // A base of 0 may also be that of a driver which was paused before anything was used.
-        let resumed =
-            (ring.base() == stopped_at || kept.held.is_empty()) && ring.still_has(kept.held.iter().chain(&kept.again));
+        // What another process had was never used. Some front ends count it as taken all the same.
+        let saved = !kept.again.is_empty() && kept.held.is_empty();
+        let resumed = (saved || ring.base() == stopped_at || kept.held.is_empty())
+            && ring.still_has(kept.held.iter().chain(&kept.again), saved);
         if let (Some(h), false) = (&self.handler, resumed) {
             h.forget_kept(ring);
             kept = Kept::default();
@@ -190,6 +192,7 @@ impl Device {
         let start = match (self.device_owned.contains(&ring.index), fresh) {
             (true, false) => Start::AtUsed,
             (_, true) => Start::Fresh,
+            _ if saved && resumed => Start::AtUsed,
             _ => Start::AtBase,
         };
         if !ring.open(start, &kept, lock(&self.inflight).as_ref())? {
@@ -293,7 +296,7 @@ impl Device {
             return;
         };
         ring.stats.kicks.fetch_add(u64::from(kick), Relaxed);
-        if self.device_owned.contains(&index) {
+        if self.device_owned.contains(&index) && !ring.take_starved() {
             return;
         }
         match &self.handler {

@@ -20,11 +20,15 @@ impl Stream {
         };
         let depth = ring.depth();
         let mut feed = lock(&self.feed);
-        if feed.is_none() {
-            let (ring, pulling) = (ring.clone(), false);
-            *feed = Some(Feed { router, ring, pulling });
-        }
         let mut s = lock(&self.state);
+        if feed.is_none() {
+            // It may run already, if it did so in an earlier life.
+            let pulling = s.running && s.mode != Mode::Discard && s.waiters == 0;
+            if pulling {
+                ring.pulled(true);
+            }
+            *feed = Some(Feed { router, ring: ring.clone(), pulling });
+        }
         s.ring = Some(ring.clone());
         s.open = true;
         s.items.reserve(depth);
