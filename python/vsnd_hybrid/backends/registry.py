@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Mapping
 from functools import cache, reduce
@@ -57,13 +56,15 @@ def load(name: str) -> type[Backend]:
         found = getattr(import_module(module), attribute)
     except Exception as error:  # a plug-in is foreign code: whatever it raises is one line for the user
         raise BackendError(f"backend {name!r} cannot be loaded from {where}: {_line(error)}") from error
-    if not (inspect.isclass(found) and issubclass(found, Backend)):
+    if not (isinstance(found, type) and issubclass(found, Backend)):
         raise BackendError(f"backend {name!r}: {where} is not a subclass of vsnd_hybrid.backends.base.Backend")
     return found
 
 
 def known_options(backend: type[Backend]) -> tuple[str, ...]:
     """The options of a backend: the keyword-only parameters of its constructor."""
+    import inspect  # a tenth of a daemon's start, and few are given options
+
     parameters = inspect.signature(backend).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
@@ -95,8 +96,8 @@ def create(spec: BackendSpec | str) -> Backend:
     if spec.name == "auto":
         return _auto(spec.options)
     backend = load(spec.name)
-    known = known_options(backend)
     for key in spec.options:
+        known = known_options(backend)
         if key not in known:
             listed = f"it knows {', '.join(known)}" if known else "it has none"
             raise BackendError(f"backend {spec.name!r} has no option {key!r}: {listed}")

@@ -291,10 +291,14 @@ impl ClockPort {
     }
 }
 
-/// The thread: sleeps until the earliest port is due, ends when there is none.
+/// The thread: sleeps until the earliest port is due. It stays, because to make it takes longer than a START may.
 fn run() {
     let mut ports = lock(&CLOCK.ports);
-    while !ports.list.is_empty() {
+    loop {
+        if ports.list.is_empty() {
+            ports = CLOCK.wake.wait(ports).unwrap_or_else(std::sync::PoisonError::into_inner);
+            continue;
+        }
         let now = Instant::now();
         let due = ports.list.clone();
         drop(ports);
@@ -306,5 +310,4 @@ fn run() {
             ports = CLOCK.wake.wait_timeout(ports, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
     }
-    ports.thread = false;
 }
