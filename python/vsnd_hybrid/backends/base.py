@@ -192,6 +192,12 @@ class Backend(ABC):
         """
         return cls.uses
 
+    @classmethod
+    def preload(cls) -> None:
+        """Load what all processes of a host can share: libraries and modules. Many guests' daemons are forked behind it, so no
+        thread, no connection and no file may be left open. What is missing is found by the constructor.
+        """
+
     @abstractmethod
     def capabilities(self, direction: Direction) -> PcmCapabilities:
         """What the engine takes; asked once, when the daemon starts."""

@@ -81,6 +81,22 @@ def needs(spec: BackendSpec) -> Needs:
         raise BackendError(f"backend {spec.name!r} failed: {type(error).__name__}: {_line(error)}") from error
 
 
+def check(spec: BackendSpec) -> tuple[type[Backend], ...]:
+    """The classes that `spec` may mean (one, unless it is `auto`), imported. Raises `BackendError` as `create`, for what is wrong
+    whatever the engine says.
+    """
+    if spec.name == "auto":
+        _no_options(spec.options)
+        return tuple(load(name) for name in AUTO if name in OWN)
+    backend = load(spec.name)
+    for key in spec.options:
+        known = known_options(backend)
+        if key not in known:
+            listed = f"it knows {', '.join(known)}" if known else "it has none"
+            raise BackendError(f"backend {spec.name!r} has no option {key!r}: {listed}")
+    return (backend,)
+
+
 def create(spec: BackendSpec | str) -> Backend:
     """Make an instance of the backend that `spec` names, connected to its engine.
 
@@ -95,12 +111,7 @@ def create(spec: BackendSpec | str) -> Backend:
         spec = BackendSpec.parse(spec)
     if spec.name == "auto":
         return _auto(spec.options)
-    backend = load(spec.name)
-    for key in spec.options:
-        known = known_options(backend)
-        if key not in known:
-            listed = f"it knows {', '.join(known)}" if known else "it has none"
-            raise BackendError(f"backend {spec.name!r} has no option {key!r}: {listed}")
+    (backend,) = check(spec)
     try:
         return backend(**spec.options)
     except BackendError as error:
@@ -109,9 +120,13 @@ def create(spec: BackendSpec | str) -> Backend:
         raise BackendError(f"backend {spec.name!r} failed: {type(error).__name__}: {_line(error)}") from error
 
 
-def _auto(options: Mapping[str, str]) -> Backend:
+def _no_options(options: Mapping[str, str]) -> None:
     if options:
         raise BackendError(f"backend 'auto' has no options, but {', '.join(options)} was given: name a backend")
+
+
+def _auto(options: Mapping[str, str]) -> Backend:
+    _no_options(options)
     for name in AUTO:
         if name not in OWN and name not in _found():
             log.debug("backend auto: %s is not installed", name)
