@@ -12,7 +12,7 @@ use crate::vhost::chain::{Chain, Done};
 use crate::vhost::ring::{Kept, Ring};
 use crate::vhost::{Caller, Mem, lock};
 
-/// Messages of a stream that wait at a time; Linux has up to 16 periods. The ring may have 1024, of half a kilobyte each.
+/// Messages of a stream that wait at a time; Linux has up to 16 periods. The ring may have 1024, of a quarter of a kilobyte each.
 const USUAL: usize = 64;
 
 impl Stream {
@@ -55,6 +55,7 @@ impl Stream {
     /// `done`. False if a real-time caller found the lock taken: then it stays in the batch.
     pub(in crate::pcm) fn offer(
         &self,
+        ring: &Ring,
         mem: &Mem,
         batch: &mut VecDeque<Chain>,
         done: &mut Vec<Done>,
