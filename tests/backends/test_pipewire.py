@@ -197,6 +197,18 @@ def test_options_change_latency_and_properties(session: PipeWireSession, guest_o
     assert properties["media.role"] == "Game"
 
 
+@pytest.mark.parametrize(
+    ("latency", "asked"), [("", "512/48000"), ("low", "480/48000"), ("power", "1440/48000"), ("300", "300/48000")]
+)
+def test_a_stream_may_say_how_often_to_wake_up(
+    session: PipeWireSession, guest_on: GuestFactory, latency: str, asked: str
+) -> None:
+    _, guest = backend_of(guest_on, directions=(OUTPUT,), latency=latency)
+    with guest.playing(period_frames=480, periods=4) as run:
+        assert run.wait_messages(4)
+        assert node(session, "vsnd-output")["node.latency"] == asked
+
+
 def test_a_stream_goes_to_the_device_that_was_named(session: PipeWireSession, guest_on: GuestFactory) -> None:
     session.run("pw-cli", "create-node", "adapter", OTHER_SINK)
     node(session, "other_sink")
@@ -313,5 +325,5 @@ def test_channel_positions_are_those_of_the_specification() -> None:
 
 
 def test_an_option_that_makes_no_sense_is_refused_before_anything_is_connected() -> None:
-    with pytest.raises(BackendError, match="latency=soon: expected a whole number"):
+    with pytest.raises(BackendError, match="latency=soon: expected low, balanced, power, or a"):
         PipeWireBackend(latency="soon")
