@@ -395,6 +395,12 @@ class PcmStream:
         """The engine's side."""
 
     @property
+    def ahead_bytes(self) -> int:
+        """What was read out of the guest and completed for an engine whose turns are larger than the guest's buffer bears, and is
+        not heard yet. The engine takes it also after `stop`; `configure` and a new driver drop it.
+        """
+
+    @property
     def kept(self) -> tuple[list[int], int]:
         """What was not consumed when the ring stopped: the heads of the messages, and the bytes of the first that were.
 

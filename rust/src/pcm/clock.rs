@@ -75,9 +75,24 @@ struct Clock {
 struct Ports {
     list: Vec<Arc<ClockPort>>,
     thread: bool,
+    /// How often the thread was woken: it may be between its look at the ports and its sleep.
+    calls: u64,
 }
 
-static CLOCK: Clock = Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false }), wake: Condvar::new() };
+static CLOCK: Clock =
+    Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false, calls: 0 }), wake: Condvar::new() };
+
+impl Ports {
+    fn call(&mut self) {
+        self.calls += 1;
+        CLOCK.wake.notify_all();
+    }
+}
+
+/// Have the thread look at its ports: something is due earlier than it knew. Any thread that may wait.
+pub(super) fn wake() {
+    lock(&CLOCK.ports).call();
+}
 
 fn frames_to_time(frames: u64, rate: u32) -> Duration {
     let (rate, frames) = (u64::from(rate.max(1)), frames);
@@ -127,7 +142,7 @@ impl ClockPort {
             let made = std::thread::Builder::new().name("vsnd-clock".into()).spawn(run);
             ports.thread = made.is_ok();
         }
-        CLOCK.wake.notify_all();
+        ports.call();
     }
 
     /// Pause. When it returns the thread touches the stream no more.
@@ -136,8 +151,9 @@ impl ClockPort {
         if ran && self.kind != Kind::StandIn {
             self.stream.set_clocked(false);
         }
-        lock(&CLOCK.ports).list.retain(|p| !Arc::ptr_eq(p, self));
-        CLOCK.wake.notify_all();
+        let mut ports = lock(&CLOCK.ports);
+        ports.list.retain(|p| !Arc::ptr_eq(p, self));
+        ports.call();
     }
 
     /// Stand in at once, if it runs: the engine is gone.
@@ -150,9 +166,7 @@ impl ClockPort {
             let now = Instant::now();
             *run = Run { origin: now, moved_frames: 0, next: now };
         }
-        let ports = lock(&CLOCK.ports);
-        CLOCK.wake.notify_all();
-        drop(ports);
+        wake();
     }
 
     /// Stop for good; `take` returns what is left, then None. Idempotent.
@@ -214,7 +228,17 @@ impl ClockPort {
     /// Move what is due. Returns when to come again; None if it does not run.
     fn tick(&self, now: Instant) -> Option<Instant> {
         let mut guard = lock(&self.inner);
-        let Inner { run, watch, scratch, tap, .. } = &mut *guard;
+        let ahead = match &*guard {
+            Inner { run: Some(_), .. } if self.kind == Kind::StandIn => self.stream.work_ahead(now, &mut guard.scratch),
+            _ => None,
+        };
+        let next = self.move_due(now, &mut guard)?;
+        Some(ahead.map_or(next, |ahead| ahead.min(next)))
+    }
+
+    /// The same, but for reading ahead.
+    fn move_due(&self, now: Instant, inner: &mut Inner) -> Option<Instant> {
+        let Inner { run, watch, scratch, tap, .. } = inner;
         let run = run.as_mut()?;
         if now < run.next {
             return Some(run.next);
@@ -296,13 +320,13 @@ fn run() {
     let mut ports = lock(&CLOCK.ports);
     while !ports.list.is_empty() {
         let now = Instant::now();
-        let due = ports.list.clone();
+        let (due, calls) = (ports.list.clone(), ports.calls);
         drop(ports);
         let next = due.iter().filter_map(|p| p.tick(now)).min();
         drop(due);
         ports = lock(&CLOCK.ports);
         let left = next.map_or(Duration::ZERO, |n| n.saturating_duration_since(Instant::now()));
-        if !left.is_zero() {
+        if !left.is_zero() && ports.calls == calls {
             ports = CLOCK.wake.wait_timeout(ports, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
+use super::clock;
 use super::message;
 use super::stream::Stream;
 use crate::error::{Error, Result};
@@ -173,6 +174,9 @@ impl QueueHandler for Router {
 
     fn available(&self, ring: &Arc<Ring>) {
         self.drain(ring);
+        if self.of_ring(ring).filter(|s| s.wants_reading()).count() > 0 {
+            clock::wake();
+        }
     }
 
     fn stopping(&self, ring: &Arc<Ring>) {

@@ -113,6 +113,11 @@ impl PcmStream {
     }
 
     #[getter]
+    fn ahead_bytes(&self) -> usize {
+        self.0.ahead_bytes()
+    }
+
+    #[getter]
     fn kept(&self) -> (Vec<u16>, usize) {
         self.0.kept_messages()
     }

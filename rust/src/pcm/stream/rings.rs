@@ -27,6 +27,7 @@ impl Stream {
         let mut s = lock(&self.state);
         s.ring = Some(ring.clone());
         s.open = true;
+        self.ahead.shut(false);
         s.items.reserve(depth);
         s.done.reserve(2 * depth);
         // They are the ring's now, which hands them over.
@@ -139,6 +140,7 @@ impl Stream {
             ring.complete(&mut s.done, usize::MAX, Caller::Worker);
         }
         s.open = false;
+        self.ahead.shut(true);
     }
 
     /// Heads of the messages that are kept while the ring is closed.
@@ -170,6 +172,7 @@ impl Stream {
             *feed = None;
         }
         drop(feed);
+        self.ahead.clear();
         let mut s = lock(&self.state);
         s.items.clear();
         s.again.clear();
