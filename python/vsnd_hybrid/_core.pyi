@@ -397,7 +397,8 @@ class PcmStream:
     @property
     def ahead_bytes(self) -> int:
         """What was read out of the guest and completed for an engine whose turns are larger than the guest's buffer bears, and is
-        not heard yet. The engine takes it also after `stop`; `configure` and a new driver drop it.
+        not taken by that yet. It may take it after `stop`, too; `configure` and a new driver drop it. For capture: what the
+        engine gave and the guest has not got yet.
         """
 
     @property
@@ -414,7 +415,7 @@ class PcmStream:
     @property
     def stats(self) -> dict[str, int]:
         """bytes moved, messages completed, xruns, missing_bytes, stalls (of engines), busy (callbacks that found a lock taken), queued_bytes,
-        latency_bytes (as last told to the guest)."""
+        ahead_bytes, latency_bytes (as last told to the guest)."""
 
 @final
 class PcmPort:

@@ -93,6 +93,46 @@ def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: Gu
     assert heard.holds(FRAMES), heard
 
 
+@pytest.fixture
+def forced(session: PipeWireSession) -> Iterator[PipeWireSession]:
+    """The session with a quantum that nobody can make smaller."""
+    session.run("pw-metadata", "-n", "settings", "0", "clock.force-quantum", "1024")
+    yield session
+    session.run("pw-metadata", "-n", "settings", "0", "clock.force-quantum", "0")
+
+
+@pytest.mark.parametrize(("period_frames", "periods"), [(480, 2), (480, 3), (480, 4), (256, 3)])
+def test_a_quantum_that_the_guests_buffer_does_not_bear_loses_nothing(
+    forced: PipeWireSession, guest_on: GuestFactory, period_frames: int, periods: int
+) -> None:
+    _, guest = backend_of(guest_on, directions=(OUTPUT,))
+
+    def play(_: Recording) -> None:
+        assert guest.play(audio.numbered(FRAMES), period_frames=period_frames, periods=periods).ok
+
+    heard = heard_of(forced, play)
+    assert heard.holds(FRAMES), heard
+    # A quantum takes more than the guest's buffer holds: each would leave a gap if nothing was read ahead.
+    assert len(heard.silences) < FRAMES // 1024 // 2, heard
+
+
+@pytest.mark.parametrize(("period_frames", "periods"), [(480, 2), (480, 4)])
+def test_a_quantum_larger_than_the_buffer_is_recorded_in_order(
+    forced: PipeWireSession, guest_on: GuestFactory, period_frames: int, periods: int
+) -> None:
+    _, guest = backend_of(guest_on, directions=(INPUT,))
+    for _ in range(4):
+        run = guest.start_record(period_frames=period_frames, periods=periods)
+        assert run.wait_messages(4)
+        forced.speak(LEAD + audio.numbered(FRAMES) + audio.silence(TAIL_FRAMES)).wait()
+        recorded = run.stop()
+        heard = audio.locate(recorded.data + recorded.tail, FRAMES)
+        # A guest that is too late for a buffer of 20 ms has an overrun, which it is told.
+        if heard.holds(FRAMES) or not recorded.xruns:
+            break
+    assert heard.holds(FRAMES), heard
+
+
 @pytest.mark.parametrize("pause_frames", [4096, 1])
 def test_a_pause_loses_nothing(session: PipeWireSession, guest_on: GuestFactory, pause_frames: int) -> None:
     """Also one that ends while the engine still plays what it was given before."""

@@ -143,6 +143,7 @@ impl PcmStream {
             ("stalls", s.stalls.load(Relaxed)),
             ("busy", s.busy.load(Relaxed)),
             ("queued_bytes", s.queued.load(Relaxed)),
+            ("ahead_bytes", self.0.ahead_bytes() as u64),
             ("latency_bytes", s.latency.load(Relaxed)),
         ]
         .into()

@@ -29,7 +29,7 @@ pub(super) struct Ahead {
     shut: AtomicBool,
     /// What the engine said at its last turn: `ahead` of a pull, `delay` of a push.
     delay: AtomicIsize,
-    /// Bytes that were read ahead and not heard.
+    /// Bytes in it.
     held: AtomicUsize,
     /// The last turn took some from the guest itself.
     short: AtomicBool,
@@ -94,7 +94,7 @@ impl Stream {
         (who == Caller::RealTime && turn > self.burst()) || self.ahead.made.load(Acquire)
     }
 
-    /// Bytes that were read ahead and are not heard yet; 0 for capture.
+    /// Bytes that were read ahead and the engine has not taken yet; in capture, that the guest has not got yet.
     pub fn ahead_bytes(&self) -> usize {
         self.ahead.held.load(Relaxed)
     }
@@ -185,6 +185,7 @@ impl Stream {
         } else {
             self.engine(turn, who, None, |_| put);
         }
+        self.ahead.held.store(fifo.map_or(0, |f| f.len()), Relaxed);
         Some(put)
     }
 
@@ -238,8 +239,8 @@ impl Stream {
             let ahead = delay.saturating_add_unsigned(p.turn.saturating_sub(p.passed) + held);
             let moved = self.pull_some(&mut s, scratch, ahead, Caller::Worker);
             fifo.put(&scratch[..moved]);
-            self.ahead.held.store(fifo.len(), Relaxed);
         }
+        self.ahead.held.store(fifo.len(), Relaxed);
         drop(s);
         let wait = match p.last {
             _ if early => p.slot * p.part + p.phase - p.passed,
