@@ -400,6 +400,13 @@ class PcmStream:
         """The engine's side."""
 
     @property
+    def ahead_bytes(self) -> int:
+        """What was read out of the guest and completed for an engine whose turns are larger than the guest's buffer bears, and is
+        not taken by that yet. It may take it after `stop`, too; `configure` and a new driver drop it. For capture: what the
+        engine gave and the guest has not got yet.
+        """
+
+    @property
     def kept(self) -> tuple[list[int], int]:
         """What was not consumed when the ring stopped: the heads of the messages, and the bytes of the first that were.
 
@@ -413,7 +420,7 @@ class PcmStream:
     @property
     def stats(self) -> dict[str, int]:
         """bytes moved, messages completed, xruns, missing_bytes, stalls (of engines), busy (callbacks that found a lock taken), queued_bytes,
-        latency_bytes (as last told to the guest)."""
+        ahead_bytes, latency_bytes (as last told to the guest)."""
 
 @final
 class PcmPort:

@@ -19,17 +19,21 @@ OUTPUT, INPUT = Direction.OUTPUT, Direction.INPUT
 
 @pytest.fixture
 def guest_on(run_dir: Path) -> Iterator[GuestFactory]:
-    """``guest_on(backend)``: a guest with one output and one input on it; ``directions=`` and ``target=`` for others."""
+    """``guest_on(backend)``: a guest with one output and one input on it; ``directions=``, ``target=``, ``latency=``."""
     with ExitStack() as stack:
 
         def start(
-            backend: Backend, directions: tuple[Direction, ...] = (OUTPUT, INPUT), target: str = ""
+            backend: Backend,
+            directions: tuple[Direction, ...] = (OUTPUT, INPUT),
+            target: str = "",
+            latency: str = "",
         ) -> VirtualGuest:
             streams = tuple(
                 StreamConfig(
                     direction=d,
                     backend=backend,
                     target=target,
+                    latency=latency,
                     name=f"vsnd-{d.name.lower()}",
                     # All that the engine has, not only what is usual.
                     rates=tuple(sorted(backend.capabilities(d).rates)),

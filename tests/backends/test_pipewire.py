@@ -93,6 +93,46 @@ def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: Gu
     assert heard.holds(FRAMES), heard
 
 
+@pytest.fixture
+def forced(session: PipeWireSession) -> Iterator[PipeWireSession]:
+    """The session with a quantum that nobody can make smaller."""
+    session.run("pw-metadata", "-n", "settings", "0", "clock.force-quantum", "1024")
+    yield session
+    session.run("pw-metadata", "-n", "settings", "0", "clock.force-quantum", "0")
+
+
+@pytest.mark.parametrize(("period_frames", "periods"), [(480, 2), (480, 3), (480, 4), (256, 3)])
+def test_a_quantum_that_the_guests_buffer_does_not_bear_loses_nothing(
+    forced: PipeWireSession, guest_on: GuestFactory, period_frames: int, periods: int
+) -> None:
+    _, guest = backend_of(guest_on, directions=(OUTPUT,))
+
+    def play(_: Recording) -> None:
+        assert guest.play(audio.numbered(FRAMES), period_frames=period_frames, periods=periods).ok
+
+    heard = heard_of(forced, play)
+    assert heard.holds(FRAMES), heard
+    # A quantum takes more than the guest's buffer holds: each would leave a gap if nothing was read ahead.
+    assert len(heard.silences) < FRAMES // 1024 // 2, heard
+
+
+@pytest.mark.parametrize(("period_frames", "periods"), [(480, 2), (480, 4)])
+def test_a_quantum_larger_than_the_buffer_is_recorded_in_order(
+    forced: PipeWireSession, guest_on: GuestFactory, period_frames: int, periods: int
+) -> None:
+    _, guest = backend_of(guest_on, directions=(INPUT,))
+    for _ in range(4):
+        run = guest.start_record(period_frames=period_frames, periods=periods)
+        assert run.wait_messages(4)
+        forced.speak(LEAD + audio.numbered(FRAMES) + audio.silence(TAIL_FRAMES)).wait()
+        recorded = run.stop()
+        heard = audio.locate(recorded.data + recorded.tail, FRAMES)
+        # A guest that is too late for a buffer of 20 ms has an overrun, which it is told.
+        if heard.holds(FRAMES) or not recorded.xruns:
+            break
+    assert heard.holds(FRAMES), heard
+
+
 @pytest.mark.parametrize("pause_frames", [4096, 1])
 def test_a_pause_loses_nothing(session: PipeWireSession, guest_on: GuestFactory, pause_frames: int) -> None:
     """Also one that ends while the engine still plays what it was given before."""
@@ -195,6 +235,18 @@ def test_options_change_latency_and_properties(session: PipeWireSession, guest_o
         properties = node(session, "doom")
     assert properties["node.latency"] == "512/48000"
     assert properties["media.role"] == "Game"
+
+
+@pytest.mark.parametrize(
+    ("latency", "asked"), [("", "512/48000"), ("low", "480/48000"), ("power", "1440/48000"), ("300", "300/48000")]
+)
+def test_a_stream_may_say_how_often_to_wake_up(
+    session: PipeWireSession, guest_on: GuestFactory, latency: str, asked: str
+) -> None:
+    _, guest = backend_of(guest_on, directions=(OUTPUT,), latency=latency)
+    with guest.playing(period_frames=480, periods=4) as run:
+        assert run.wait_messages(4)
+        assert node(session, "vsnd-output")["node.latency"] == asked
 
 
 def test_a_stream_goes_to_the_device_that_was_named(session: PipeWireSession, guest_on: GuestFactory) -> None:
@@ -313,5 +365,5 @@ def test_channel_positions_are_those_of_the_specification() -> None:
 
 
 def test_an_option_that_makes_no_sense_is_refused_before_anything_is_connected() -> None:
-    with pytest.raises(BackendError, match="latency=soon: expected a whole number"):
+    with pytest.raises(BackendError, match="latency=soon: expected low, balanced, power, or a"):
         PipeWireBackend(latency="soon")

@@ -28,6 +28,7 @@ class FakePcm:
         self.calls = calls
         self.stream_id = stream_id
         self.stats: dict[str, int] = {}
+        self.ahead_bytes = 0
 
     def configure(self, **shape: Any) -> None:
         self.calls.append("pcm.configure")

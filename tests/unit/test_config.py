@@ -18,6 +18,7 @@ log-level = "info"
 [[stream]]
 direction = "output"
 target = "speakers"
+latency = "power"
 name = "the guest"
 formats = ["S16", "S32"]
 rates = [
@@ -29,6 +30,7 @@ channels = [1, 2]
 [[stream]]
 direction = "input"
 backend = { name = "file", input = "a, b.wav", loop = true }
+latency = 256
 channels = 1
 options = { "node.passive" = true, priority = 7 }
 """
@@ -59,6 +61,7 @@ def test_a_file_says_all_that_the_options_say_and_describes_streams(tmp_path: Pa
             StreamSettings(
                 direction="output",
                 target="speakers",
+                latency="power",
                 name="the guest",
                 formats=("S16", "S32"),
                 rates=(44100, 48000),
@@ -67,6 +70,7 @@ def test_a_file_says_all_that_the_options_say_and_describes_streams(tmp_path: Pa
             StreamSettings(
                 direction="input",
                 backend=BackendSpec("file", {"input": "a, b.wav", "loop": "true"}),
+                latency="256",
                 channels=(1, 1),
                 options={"node.passive": "true", "priority": "7"},
             ),
@@ -129,6 +133,14 @@ STREAM = '\n\n[[stream]]\ndirection = "output"\n'
         ("\n[[stream]]\nrates = [48000]\n", 2, "[[stream]] without direction", '"output" or "input"'),
         ('\n\n[[stream]]\ndirection = "out"\n', 4, 'direction is "out"', '"output" or "input"'),
         (f'{STREAM}{STREAM}\n# here\nfromats = ["S16"]\n', 11, 'unknown key "fromats" in [[stream]]', "formats"),
+        (
+            f'{STREAM}latency = "soon"\n',
+            5,
+            'latency is "soon"',
+            '"low", "balanced", "power", or frames from 1 to 65536',
+        ),
+        (f"{STREAM}latency = 0\n", 5, "latency is 0", "or frames from 1 to 65536"),
+        (f"{STREAM}latency = 1.5\n", 5, "latency is a number with a fraction", '"power"'),
         (f'{STREAM}formats = [\n  "S16",\n  "S17",\n]\n', 5, 'unknown format "S17"', '"S16"'),
         (f'{STREAM}formats = "S16"\n', 5, "formats is a string", "a list of"),
         (f"{STREAM}rates = [44100, 48001]\n", 5, "unknown rate 48001", "48000"),

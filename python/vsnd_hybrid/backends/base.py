@@ -60,6 +60,8 @@ class PcmParams(NamedTuple):
     positions: tuple[str, ...] = ()
     #: The engine's device to use; empty for its default.
     target: str = ""
+    #: How often the engine shall wake up (`backends.latency`); empty for the backend's own.
+    latency: str = ""
     #: How the stream is called in the engine's user interfaces.
     name: str = "vsnd"
     #: Options of this stream from the configuration, beyond the backend's own.

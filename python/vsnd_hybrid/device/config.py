@@ -39,6 +39,8 @@ class StreamConfig(NamedTuple):
     channels: tuple[int, int] | None = None
     #: The engine's device to use; empty for its default.
     target: str = ""
+    #: How often the engine shall wake up (`backends.latency`); empty for the backend's own.
+    latency: str = ""
     #: How the engine's user interfaces show the stream.
     name: str = ""
     #: Options for the engine, beyond the backend's own.

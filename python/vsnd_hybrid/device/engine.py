@@ -17,6 +17,8 @@ from vsnd_hybrid.loop import Loop, Timer
 DRAIN_S = 2.0
 #: The same while a PREPARE waits for it.
 DRAIN_WAITED_FOR_S = 0.5
+#: How often it is looked at whether the engine has taken all that was read ahead.
+AHEAD_S = 0.005
 #: A released stream is kept open so long: an xrun is cured by STOP RELEASE PREPARE START, and needs no new one.
 LINGER_S = 0.2
 #: An engine stream that failed while it ran is opened again after this, then after twice as long, and so on.
@@ -48,6 +50,8 @@ class EngineSlot:
         Gives a port of the PCM stream for a new engine stream.
     stand_in
         Lets the clock stand in for an engine that is gone.
+    ahead
+        How much was read out of the guest ahead of the engine, in bytes: handed over, but not to it yet.
     configure
         Called when no engine stream is open any more, before one for other parameters is opened.
     """
@@ -59,6 +63,7 @@ class EngineSlot:
         loop: Loop,
         port: Callable[[], PcmPort],
         stand_in: Callable[[], None],
+        ahead: Callable[[], int],
         configure: Callable[[PcmParams], None],
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
     ) -> None:
@@ -67,6 +72,7 @@ class EngineSlot:
         self._loop = loop
         self._port = port
         self._stand_in = stand_in
+        self._ahead = ahead
         self._configure = configure
         self._log = log
         self._stream: EngineStream | None = None
@@ -77,6 +83,8 @@ class EngineSlot:
         self._wanted = False
         self._released = False
         self._draining: object | None = None
+        #: The engine stream that drains was not told so yet: it takes what was read ahead first.
+        self._runs_on = False
         self._after_drain: Callable[[], None] | None = None
         self._timer: Timer | None = None
         self._job: Job[EngineStream] | None = None
@@ -119,6 +127,10 @@ class EngineSlot:
             self._open(params, then, start=True)
             return
         self._wanted = True
+        if self._runs_on:
+            self._runs_on, self._started = False, True
+            then(None)
+            return
         if self._job is not None:  # it is being started, since a pause that ended a moment ago
             self._thens.append(then)
             return
@@ -147,9 +159,9 @@ class EngineSlot:
             return
         self._started = False
         token = self._draining = object()
-        ended = lambda: self._loop.call_soon(lambda: self._drained(token))
-        self._control.tell(lambda: _drain(stream, ended))
+        self._runs_on = True
         self._set_timer(DRAIN_S, self._drained)
+        self._drain(stream, token)
 
     def release(self) -> None:
         """Close when what was handed over was heard, unless `prepare` comes at once."""
@@ -256,6 +268,16 @@ class EngineSlot:
         job = self._job = self._control.job(call, done, self._loop.call_soon, undo=undo)
         job.begin()
 
+    def _drain(self, stream: EngineStream, token: object) -> None:
+        if token is not self._draining:
+            return
+        if self._ahead() > 0:
+            self._loop.call_later(AHEAD_S, lambda: self._drain(stream, token))
+            return
+        self._runs_on = False
+        ended = lambda: self._loop.call_soon(lambda: self._drained(token))
+        self._control.tell(lambda: _drain(stream, ended))
+
     def _drained(self, token: object = None) -> None:
         """What was handed over was heard (or the time for it is over: no token)."""
         if self._draining is None or token not in (None, self._draining):
@@ -263,6 +285,7 @@ class EngineSlot:
         if token is None:
             self._log.info("%s: does not get to the end of what it plays; it is cut off", self._backend.name)
         self._draining = None
+        self._runs_on = False
         self._cancel_timer()
         after, self._after_drain = self._after_drain, None
         if self._params is None:
@@ -302,6 +325,7 @@ class EngineSlot:
         self._wanted = False
         self._released = False
         self._draining = None
+        self._runs_on = False
         self._after_drain = None
         self._cancel_timer()
 

@@ -67,6 +67,7 @@ def choose(params: PcmSetParams, offer: Offer, config: StreamConfig) -> PcmParam
         buffer_bytes=params.buffer_bytes,
         positions=positions(params.channels),
         target=config.target,
+        latency=config.latency,
         name=config.name or f"vsnd {offer.direction.name.lower()} {offer.number}",
         options=config.options,
     )

@@ -56,7 +56,8 @@ class Stream:
         self._features = 0
         self._ring_stopped = False
         self._xrun_told_at = float("-inf")
-        self._engine = EngineSlot(config.backend, control, loop, pcm.port, pcm.stand_in, self._configure, log)
+        ahead = lambda: pcm.ahead_bytes
+        self._engine = EngineSlot(config.backend, control, loop, pcm.port, pcm.stand_in, ahead, self._configure, log)
         self._turns = Turns(loop, self._execute, self._abandon)
 
     def __repr__(self) -> str:

@@ -31,6 +31,8 @@ class StreamSettings(NamedTuple):
     backend: BackendSpec | None = None
     #: The engine's name of a device.
     target: str = ""
+    #: How often the engine shall wake up (`backends.latency`).
+    latency: str = ""
     #: How the engine's user interfaces show the stream.
     name: str = ""
     formats: tuple[str, ...] = ()

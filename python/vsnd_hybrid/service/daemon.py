@@ -109,6 +109,7 @@ class Engines:
                     rates=stream.rates,
                     channels=stream.channels,
                     target=stream.target,
+                    latency=stream.latency,
                     name=stream.name,
                     options=stream.options,
                 )

@@ -6,6 +6,7 @@ What the values mean together is `config`'s subject.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from vsnd_hybrid.backends import latency
 from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES
 from vsnd_hybrid.backends.options import BackendSpec
@@ -47,6 +49,7 @@ _ALLOWED = {
     "stream.direction": '"output" or "input"',
     "stream.backend": _BACKEND,
     "stream.target": "a string: the engine's name of a device",
+    "stream.latency": ", ".join(f'"{word}"' for word in latency.WORDS) + f", or frames from 1 to {latency.FRAMES_MAX}",
     "stream.name": "a string: how the engine shows the stream",
     "stream.formats": "a list of " + ", ".join(f'"{name}"' for name in PcmFormat.__members__),
     "stream.rates": "a list of " + ", ".join(str(rate) for rate in sorted(RATES)),
@@ -59,6 +62,7 @@ class _Stream(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     direction: Literal["output", "input"]
     backend: str | dict[str, Scalar] | None = None
     target: str = ""
+    latency: str | int = ""
     name: str = ""
     formats: list[str] = []
     rates: list[int] = []
@@ -192,6 +196,8 @@ def _stream(stream: _Stream, index: int) -> StreamSettings:
     for number, rate in enumerate(stream.rates):
         if rate not in RATES:
             raise _WrongError((*place, "rates", number), f"unknown rate {rate}")
+    if stream.latency != "" and not latency.valid(str(stream.latency)):
+        raise _WrongError((*place, "latency"), f"latency is {json.dumps(stream.latency)}")
     channels: tuple[int, int] | None = None
     if stream.channels is not None:
         pair = [stream.channels] * 2 if isinstance(stream.channels, int) else stream.channels
@@ -202,6 +208,7 @@ def _stream(stream: _Stream, index: int) -> StreamSettings:
         direction=stream.direction,
         backend=_backend(stream.backend, (*place, "backend")),
         target=stream.target,
+        latency=str(stream.latency),
         name=stream.name,
         formats=tuple(stream.formats),
         rates=tuple(stream.rates),

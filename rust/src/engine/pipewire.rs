@@ -157,7 +157,7 @@ impl PipeWirePort {
         self.inside.store(false, Release);
     }
 
-    /// Bytes between the next frame that is handed over and the ear, or the microphone and the next frame.
+    /// Bytes between the next frame that is handed over and the ear, or the microphone and the first frame of the next buffer.
     ///
     /// # Safety
     /// `stream` is a live `pw_stream`, on its data thread.
@@ -228,8 +228,9 @@ impl PipeWirePort {
                     let offset = ((*data.chunk).offset as usize).min(maxsize);
                     let size = ((*data.chunk).size as usize).min(maxsize - offset);
                     let frames = size / self.frame_bytes;
-                    let from = data.data.cast::<u8>().add(offset);
-                    self.pcm.push(slice::from_raw_parts(from, frames * self.frame_bytes), delay);
+                    let from = slice::from_raw_parts(data.data.cast::<u8>().add(offset), frames * self.frame_bytes);
+                    // PipeWire tells how old the first frame is, which cannot be less than the buffer lasts.
+                    self.pcm.push(from, delay.saturating_sub(from.len()));
                     self.quantum_frames.fetch_max(frames as u64, Relaxed);
                 }
                 (self.functions.queue)(stream, buffer);

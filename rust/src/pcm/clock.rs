@@ -81,6 +81,24 @@ struct Ports {
 
 static CLOCK: Clock = Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false }), wake: Condvar::new() };
 
+/// Read ahead for a stream, or hand on, now: its port's turn may be later than that. Any thread that may wait.
+pub(super) fn call(stream: &Arc<Stream>) {
+    let its = |p: &&Arc<ClockPort>| p.kind == Kind::StandIn && Arc::ptr_eq(&p.stream, stream);
+    let Some(port) = lock(&CLOCK.ports).list.iter().find(its).cloned() else { return };
+    {
+        // Under this lock: a tick that ends now would say otherwise.
+        let _inner = lock(&port.inner);
+        port.due.store(0, Relaxed);
+    }
+    wake();
+}
+
+/// Have the thread look at the ports' times again.
+fn wake() {
+    let _ports = lock(&CLOCK.ports);
+    CLOCK.wake.notify_all();
+}
+
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Nanoseconds since `EPOCH`.
@@ -147,7 +165,8 @@ impl ClockPort {
         if ran && self.kind != Kind::StandIn {
             self.stream.set_clocked(false);
         }
-        lock(&CLOCK.ports).list.retain(|p| !Arc::ptr_eq(p, self));
+        let mut ports = lock(&CLOCK.ports);
+        ports.list.retain(|p| !Arc::ptr_eq(p, self));
         CLOCK.wake.notify_all();
     }
 
@@ -162,9 +181,7 @@ impl ClockPort {
             *run = Run { origin: now, moved_frames: 0, next: now };
             self.due.store(stamp(now), Relaxed);
         }
-        let ports = lock(&CLOCK.ports);
-        CLOCK.wake.notify_all();
-        drop(ports);
+        wake();
     }
 
     /// Stop for good; `take` returns what is left, then None. Idempotent.
@@ -232,6 +249,16 @@ impl ClockPort {
 
     /// Returns when to come again; None if it does not run.
     fn advance(&self, inner: &mut Inner, now: Instant) -> Option<Instant> {
+        let ahead = match inner {
+            Inner { run: Some(_), scratch, .. } if self.kind == Kind::StandIn => self.stream.work_ahead(now, scratch),
+            _ => None,
+        };
+        let next = self.move_due(inner, now)?;
+        Some(ahead.map_or(next, |ahead| ahead.min(next)))
+    }
+
+    /// The same, but for reading ahead.
+    fn move_due(&self, inner: &mut Inner, now: Instant) -> Option<Instant> {
         let Inner { run, watch, scratch, tap, .. } = inner;
         let run = run.as_mut()?;
         if now < run.next {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
+use super::clock;
 use super::message;
 use super::stream::Stream;
 use crate::error::{Error, Result};
@@ -179,6 +180,7 @@ impl QueueHandler for Router {
 
     fn available(&self, ring: &Arc<Ring>) {
         self.drain(ring);
+        self.of_ring(ring).filter(|s| s.wants_reading()).for_each(clock::call);
     }
 
     fn stopping(&self, ring: &Arc<Ring>) {

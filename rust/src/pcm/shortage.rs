@@ -24,6 +24,11 @@ pub struct Shortage {
 }
 
 impl Shortage {
+    /// No audio was seen since the start.
+    pub fn is_new(&self) -> bool {
+        !self.armed
+    }
+
     /// Book a transfer of `got` bytes where `due` were, of a stream with periods of `period` bytes.
     pub fn book(&mut self, due: usize, got: usize, period: usize) -> Verdict {
         let mut v = Verdict::default();

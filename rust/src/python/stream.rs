@@ -113,6 +113,11 @@ impl PcmStream {
     }
 
     #[getter]
+    fn ahead_bytes(&self) -> usize {
+        self.0.ahead_bytes()
+    }
+
+    #[getter]
     fn kept(&self) -> (Vec<u16>, usize) {
         self.0.kept_messages()
     }
@@ -138,6 +143,7 @@ impl PcmStream {
             ("stalls", s.stalls.load(Relaxed)),
             ("busy", s.busy.load(Relaxed)),
             ("queued_bytes", s.queued.load(Relaxed)),
+            ("ahead_bytes", self.0.ahead_bytes() as u64),
             ("latency_bytes", s.latency.load(Relaxed)),
         ]
         .into()

@@ -21,7 +21,7 @@ from vsnd_hybrid.backends.base import (
     PcmParams,
 )
 from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES
-from vsnd_hybrid.backends.options import number
+from vsnd_hybrid.backends.latency import DEFAULT, check
 from vsnd_hybrid.backends.pipewire import library, pod
 from vsnd_hybrid.backends.pipewire.node import Node, quantum
 from vsnd_hybrid.backends.pipewire.stream import GuestStream
@@ -41,7 +41,8 @@ class PipeWireBackend(Backend):
         ``node.name`` or ``object.serial`` of the device to use; a stream's own target wins. Default: the session
         manager's choice.
     latency
-        Frames between wake-ups to ask for, in place of the guest's period.
+        How often to wake up: ``low``, ``balanced``, ``power``, or the frames between wake-ups (`backends.latency`); a
+        stream's own latency wins.
     remote
         Name of the server's socket. Default: PIPEWIRE_REMOTE, or ``pipewire-0``.
     props
@@ -52,9 +53,9 @@ class PipeWireBackend(Backend):
 
     name: ClassVar[str] = "pipewire"
 
-    def __init__(self, *, target: str = "", latency: str = "0", remote: str = "", props: str = "") -> None:
+    def __init__(self, *, target: str = "", latency: str = DEFAULT, remote: str = "", props: str = "") -> None:
         self._options = {"target": target, "latency": latency, "props": props}
-        number("latency", latency, 0, 1 << 16)
+        check(latency)
         self._supervisor = Supervisor(remote)
 
     @classmethod
@@ -79,7 +80,7 @@ class PipeWireBackend(Backend):
         options = self._options | dict(params.options)
         if unknown := options.keys() - self._options.keys():
             raise BackendError(f"no option {min(unknown)!r} of a stream: it knows {', '.join(self._options)}")
-        latency = number("latency", options["latency"], 0, 1 << 16)
+        latency = check(params.latency or options["latency"])
         properties = {
             "node.name": params.name,
             "node.description": params.name,

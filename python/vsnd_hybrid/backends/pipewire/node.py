@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from vsnd_hybrid._core import PcmPort, PipeWirePort
 from vsnd_hybrid.backends.base import BackendError, Direction, PcmParams
+from vsnd_hybrid.backends.latency import largest_frames, wakeup_frames
 from vsnd_hybrid.backends.pipewire import library, pod
 from vsnd_hybrid.backends.pipewire.library import callback, ffi, text
 from vsnd_hybrid.backends.pipewire.session import Session
@@ -35,11 +36,9 @@ class State(IntEnum):
     STREAMING = 3
 
 
-def quantum(params: PcmParams, latency_frames: int) -> dict[str, str]:
-    """What the stream asks of the graph: wake-ups of the guest's period, and none that its buffer cannot feed."""
-    frames = latency_frames or params.period_frames
-    # At most (buffer - period) bytes are given back a wake-up: a quantum above that would not be gapless.
-    largest = max(params.buffer_frames - params.period_frames, params.period_frames)
+def quantum(params: PcmParams, latency: str) -> dict[str, str]:
+    """What the stream asks of the graph: how often it wakes up, and no wake-ups that the guest's buffer cannot feed."""
+    frames, largest = wakeup_frames(latency, params), largest_frames(params)
     return {
         "node.latency": f"{frames}/{params.rate}",
         "node.max-latency": f"{max(largest, frames)}/{params.rate}",

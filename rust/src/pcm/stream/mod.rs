@@ -17,6 +17,8 @@ use crate::vhost::chain::{Chain, Done};
 use crate::vhost::ring::Ring;
 use crate::vhost::{Caller, lock};
 
+mod ahead;
+mod fifo;
 mod rings;
 mod transfer;
 
@@ -118,6 +120,7 @@ pub struct Stream {
     /// Rate, silence byte and polling flag in one word.
     format: AtomicU64,
     router: OnceLock<Weak<Router>>,
+    ahead: ahead::Ahead,
     feed: Mutex<Option<Feed>>,
     state: Mutex<State>,
     /// For `wait`: a message came, or the stream stopped.
@@ -169,6 +172,7 @@ impl Stream {
             clocked: AtomicBool::new(false),
             format: AtomicU64::new(1),
             router: OnceLock::new(),
+            ahead: ahead::Ahead::default(),
             feed: Mutex::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -267,6 +271,7 @@ impl Stream {
         self.buffer.store(s.buffer, Relaxed);
         let word = u64::from(s.rate) | u64::from(s.silence) << 32 | u64::from(s.polling) << 40;
         self.format.store(word, Relaxed);
+        self.ahead.clear();
         lock(&self.state).burst = (s.buffer - s.period).max(s.period);
         Ok(())
     }
@@ -278,6 +283,10 @@ impl Stream {
 
     /// START: let the engine consume. While it pulls no kicks are needed.
     pub fn start(&self) {
+        if self.capture {
+            // From now on, not what was recorded before.
+            self.ahead.clear();
+        }
         let discard = {
             let mut s = lock(&self.state);
             (s.running, s.shortage) = (true, Shortage::default());
@@ -324,6 +333,13 @@ impl Stream {
             f.ring.pulled(on);
             f.router.drain(&f.ring);
         }
+    }
+
+    /// Have the ring's worker look at it, and who reads ahead. False if that is not possible now. Real-time safe.
+    fn call_worker(&self) -> bool {
+        let feed = try_hard(&self.feed, Caller::RealTime);
+        let ring = feed.as_ref().and_then(|f| f.as_ref()).map(|f| f.ring.nudge());
+        ring.is_some()
     }
 
     /// What could be moved now, in bytes, as far as the ring was looked at.

@@ -33,6 +33,7 @@ impl Stream {
         }
         s.ring = Some(ring.clone());
         s.open = true;
+        self.ahead.shut(false);
         s.items.reserve(USUAL);
         s.done.reserve(2 * ring.depth());
         // They are the ring's now, which hands them over.
@@ -153,6 +154,7 @@ impl Stream {
             ring.complete(&mut s.done, usize::MAX, Caller::Worker);
         }
         s.open = false;
+        self.ahead.shut(true);
     }
 
     /// Heads of the messages that are kept while the ring is closed.
@@ -184,6 +186,7 @@ impl Stream {
             *feed = None;
         }
         drop(feed);
+        self.ahead.clear();
         let mut s = lock(&self.state);
         s.items.clear();
         s.again.clear();

@@ -1,11 +1,12 @@
 //! The engine's side of a stream: move bytes, complete what is used up, tell of xruns. Real-time safe where it says so.
 
+use std::sync::Weak;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Item, State, Stream, try_hard};
 use crate::pcm::message::finish;
 use crate::pcm::shortage::Verdict;
-use crate::pcm::wire::{S_IO_ERR, S_OK, XFER_SIZE};
+use crate::pcm::wire::{S_IO_ERR, S_OK};
 use crate::vhost::chain::{BadAddress, Done};
 use crate::vhost::ring::Ring;
 use crate::vhost::{Caller, Mem};
@@ -13,7 +14,7 @@ use crate::vhost::{Caller, Mem};
 impl Stream {
     /// Move up to `n` bytes with `f`; returns how many. `ahead`: what is heard before the first of them (playback), or was
     /// recorded after the last of them (capture), in bytes.
-    fn shift(
+    pub(super) fn shift(
         &self,
         s: &mut State,
         n: usize,
@@ -66,9 +67,33 @@ impl Stream {
         ring.complete(&mut s.done, max, who);
     }
 
+    /// An engine takes a turn of `n` bytes.
+    pub(super) fn took_turn(&self, n: usize) {
+        self.stats.turns.fetch_add(1, Relaxed);
+        self.turn.store(n, Relaxed);
+        self.last_turn.store(self.epoch.elapsed().as_nanos() as u64, Relaxed);
+    }
+
+    /// Count and tell an under- or overrun.
+    pub(super) fn judge(&self, verdict: &Verdict) {
+        self.stats.missing.fetch_add(verdict.missing as u64, Relaxed);
+        if verdict.xrun {
+            self.stats.xruns.fetch_add(1, Relaxed);
+            if let Some(router) = self.router.get().and_then(Weak::upgrade) {
+                router.xrun(self.id);
+            }
+        }
+    }
+
     /// Run `f` on the stream for an engine, after a look at the ring. For one who stands in for an engine: only if that has
     /// not taken a turn since `unless`, and what is moved is an xrun.
-    fn engine(&self, n: usize, who: Caller, unless: Option<u64>, f: impl FnOnce(&mut State) -> usize) -> usize {
+    pub(super) fn engine(
+        &self,
+        n: usize,
+        who: Caller,
+        unless: Option<u64>,
+        f: impl FnOnce(&mut State) -> usize,
+    ) -> usize {
         // Held to the end: a ring or memory map replaced meanwhile is freed by who waits for it.
         let Some(feed) = try_hard(&self.feed, who) else {
             self.stats.busy.fetch_add(1, Relaxed);
@@ -84,27 +109,15 @@ impl Stream {
         if !s.running || !s.open {
             return 0;
         }
-        match unless {
-            None => {
-                self.stats.turns.fetch_add(1, Relaxed);
-                self.turn.store(n, Relaxed);
-                self.last_turn.store(self.epoch.elapsed().as_nanos() as u64, Relaxed);
-            }
-            Some(turns) if turns != self.stats.turns.load(Relaxed) => return 0,
-            Some(_) => {}
+        if unless.is_some_and(|turns| turns != self.stats.turns.load(Relaxed)) {
+            return 0;
         }
         let got = f(&mut s);
         let verdict = match unless {
             None => s.shortage.book(n, got, self.period_bytes()),
             Some(_) => Verdict { xrun: got > 0, missing: got },
         };
-        self.stats.missing.fetch_add(verdict.missing as u64, Relaxed);
-        if verdict.xrun {
-            self.stats.xruns.fetch_add(1, Relaxed);
-            if let Some(f) = feed.as_ref() {
-                f.router.xrun(self.id);
-            }
-        }
+        self.judge(&verdict);
         got
     }
 
@@ -123,10 +136,14 @@ impl Stream {
         if self.capture {
             return 0;
         }
+        if unless.is_none() && self.goes_ahead(dst.len(), who) {
+            return self.take_read(dst, ahead, who);
+        }
         self.engine(dst.len(), who, unless, |s| {
-            self.shift(s, dst.len(), ahead, who, |mem, i, at, n| {
-                i.chain.readable().read(mem, XFER_SIZE + i.pos, &mut dst[at..at + n])
-            })
+            if unless.is_none() {
+                self.took_turn(dst.len());
+            }
+            self.pull_some(s, dst, ahead, who)
         })
     }
 
@@ -154,7 +171,16 @@ impl Stream {
         if !self.capture {
             return 0;
         }
+        if unless.is_none()
+            && self.goes_ahead(src.len(), who)
+            && let Some(put) = self.put_aside(src, delay, who)
+        {
+            return put;
+        }
         self.engine(src.len(), who, unless, |s| {
+            if unless.is_none() {
+                self.took_turn(src.len());
+            }
             self.shift(s, src.len(), delay as isize, who, |mem, i, at, n| {
                 i.chain.writable().write(mem, i.pos, &src[at..at + n])
             })

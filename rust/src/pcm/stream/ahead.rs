@@ -1,0 +1,258 @@
+//! A guest whose buffer is smaller than an engine's turns: audio is read out of it ahead of the engine (or handed on
+//! behind it, in capture), in parts that the guest's buffer bears, by the clock's thread.
+//!
+//! The engine's turns set the pace: between two of them as much is moved as one takes, evenly. The callback takes what was
+//! read first; only what is missing it takes from the guest itself. Nothing of this happens while turns are no larger than
+//! what the guest's buffer bears (its size less one period: rule 10 of docs/design.md).
+
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::fifo::Fifo;
+use super::{State, Stream, try_hard};
+use crate::pcm::wire::XFER_SIZE;
+use crate::vhost::{Caller, lock};
+
+/// What a stream has of it.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// Made by the thread that reads ahead.
+    fifo: Mutex<Option<Arc<Fifo>>>,
+    /// There is one.
+    made: AtomicBool,
+    /// The thread that reads ahead is at work, or was called.
+    working: AtomicBool,
+    /// It was called.
+    called: AtomicBool,
+    /// The ring is closed: what was read stays.
+    shut: AtomicBool,
+    /// What the engine said at its last turn: `ahead` of a pull, `delay` of a push.
+    delay: AtomicIsize,
+    /// Bytes in it.
+    held: AtomicUsize,
+    /// The last turn took some from the guest itself.
+    short: AtomicBool,
+}
+
+impl Ahead {
+    pub(super) fn shut(&self, on: bool) {
+        self.shut.store(on, SeqCst);
+    }
+
+    /// Forget what was read. Any thread that may wait.
+    pub(super) fn clear(&self) {
+        if let Some(fifo) = &*lock(&self.fifo) {
+            fifo.clear();
+        }
+        self.held.store(0, Relaxed);
+    }
+
+    /// The queue, large enough for turns of `turn` bytes. Any thread that may wait.
+    fn for_turns_of(&self, turn: usize) -> Arc<Fifo> {
+        let old = lock(&self.fifo).clone();
+        if let Some(fifo) = old.as_ref().filter(|f| f.capacity() >= 2 * turn) {
+            return fifo.clone();
+        }
+        let larger = Arc::new(Fifo::new(2 * turn));
+        let mut place = lock(&self.fifo);
+        if let Some(fifo) = &*place {
+            let mut rest = vec![0; fifo.len()];
+            fifo.take(&mut rest);
+            larger.put(&rest);
+        }
+        *place = Some(larger.clone());
+        self.made.store(true, Release);
+        // The old one is freed here, behind the lock, not in a callback.
+        drop(place);
+        larger
+    }
+}
+
+/// How a turn is cut into parts.
+struct Parts {
+    turn: usize,
+    part: usize,
+    /// Bytes that have passed since the engine's last turn.
+    passed: usize,
+    /// How long after its beginning a part is moved: early, so that being late matters little.
+    phase: usize,
+    /// Which part is due.
+    slot: usize,
+    last: bool,
+}
+
+impl Stream {
+    /// What is given back in one wake-up at most, in bytes.
+    fn burst(&self) -> usize {
+        let (buffer, period) = (self.buffer_bytes(), self.period_bytes());
+        buffer.saturating_sub(period).max(period)
+    }
+
+    /// Whether the guest's buffer does not bear a turn of so many bytes, or there is something that was read ahead.
+    pub(super) fn goes_ahead(&self, turn: usize, who: Caller) -> bool {
+        (who == Caller::RealTime && turn > self.burst()) || self.ahead.made.load(Acquire)
+    }
+
+    /// Bytes that were read ahead and the engine has not taken yet; in capture, that the guest has not got yet.
+    pub fn ahead_bytes(&self) -> usize {
+        self.ahead.held.load(Relaxed)
+    }
+
+    /// The engine's turn: have its next one prepared, if it is too large for the guest.
+    fn note_turn(&self, turn: usize, delay: isize, wanted: bool) {
+        self.ahead.delay.store(delay, Relaxed);
+        self.took_turn(turn);
+        if wanted && !self.ahead.working.swap(true, SeqCst) {
+            self.ahead.called.store(true, SeqCst);
+            // If that is not possible now, the next turn calls again.
+            self.ahead.working.store(self.call_worker(), SeqCst);
+        }
+    }
+
+    /// True once after a callback has called.
+    pub(in crate::pcm) fn wants_reading(&self) -> bool {
+        self.ahead.called.swap(false, SeqCst)
+    }
+
+    /// Playback: what was read ahead first, then from the guest. Real-time safe.
+    pub(super) fn take_read(&self, dst: &mut [u8], ahead: isize, who: Caller) -> usize {
+        let turn = dst.len();
+        let large = who == Caller::RealTime && turn > self.burst();
+        if self.ahead.shut.load(SeqCst) {
+            return 0;
+        }
+        let Some(fifo) = try_hard(&self.ahead.fifo, who) else {
+            self.stats.busy.fetch_add(1, Relaxed);
+            return 0;
+        };
+        let take = |dst: &mut [u8]| fifo.as_ref().map_or(0, |f| f.take(dst));
+        let mut got = take(dst);
+        self.ahead.short.store(got < turn, Relaxed);
+        self.note_turn(turn, ahead, large);
+        if got < turn {
+            // Under the stream's lock: what is read ahead meanwhile comes before what is in the ring.
+            self.engine(turn, who, None, |s| {
+                got += take(&mut dst[got..]);
+                // Nothing was heard yet: it begins when there is enough for a whole turn.
+                if !(large && got == 0 && s.shortage.is_new()) {
+                    got += self.pull_some(s, &mut dst[got..], ahead.saturating_add_unsigned(got), who);
+                }
+                got
+            });
+        } else {
+            self.moved_all(turn, who);
+        }
+        self.ahead.held.store(fifo.as_ref().map_or(0, |f| f.len()), Relaxed);
+        got
+    }
+
+    /// Book a turn that needed nothing from the guest.
+    fn moved_all(&self, turn: usize, who: Caller) {
+        if let Some(mut s) = try_hard(&self.state, who).filter(|s| s.running) {
+            let verdict = s.shortage.book(turn, turn, self.period_bytes());
+            self.judge(&verdict);
+        }
+    }
+
+    pub(super) fn pull_some(&self, s: &mut State, dst: &mut [u8], ahead: isize, who: Caller) -> usize {
+        self.shift(s, dst.len(), ahead, who, |mem, i, at, n| {
+            i.chain.readable().read(mem, XFER_SIZE + i.pos, &mut dst[at..at + n])
+        })
+    }
+
+    /// Capture: put aside what the guest's buffer has no room for at once. None if it is to be handed to the guest
+    /// directly. Real-time safe.
+    pub(super) fn put_aside(&self, src: &[u8], delay: usize, who: Caller) -> Option<usize> {
+        let turn = src.len();
+        let large = who == Caller::RealTime && turn > self.burst();
+        if self.ahead.shut.load(SeqCst) {
+            return Some(0);
+        }
+        let Some(fifo) = try_hard(&self.ahead.fifo, who) else {
+            self.stats.busy.fetch_add(1, Relaxed);
+            return Some(0);
+        };
+        let fifo = fifo.as_ref().filter(|f| large || f.len() > 0);
+        if fifo.is_none() && !large {
+            return None;
+        }
+        self.note_turn(turn, delay as isize, true);
+        // Before the first turn nobody knew that there must be room: the recording begins with the second.
+        let put = fifo.map_or(turn, |f| f.put(src));
+        if put == turn {
+            self.moved_all(turn, who);
+        } else {
+            self.engine(turn, who, None, |_| put);
+        }
+        self.ahead.held.store(fifo.map_or(0, |f| f.len()), Relaxed);
+        Some(put)
+    }
+
+    fn parts(&self, now: Instant) -> Parts {
+        let (turn, at) = (self.turn.load(Relaxed), self.epoch + Duration::from_nanos(self.last_turn.load(Relaxed)));
+        let frame = self.frame_bytes();
+        // A quarter less than the buffer bears, so that what was missed is caught up with.
+        let count = (4 * turn).div_ceil(3 * self.burst()).max(1);
+        let part = (turn / frame).div_ceil(count).max(1) * frame;
+        let rate = u128::from(self.rate());
+        let passed = (now.saturating_duration_since(at).as_nanos() * rate / 1_000_000_000) as usize * frame;
+        let slot = (passed / part).min(count - 1);
+        // Not at once after a turn that had the guest give something back, too.
+        let phase = if self.ahead.short.load(Relaxed) { part / 2 } else { part / 8 };
+        Parts { turn, part, passed, phase, slot, last: slot + 1 == count }
+    }
+
+    /// Read ahead, or hand on, what is due now. Returns when to come again; None if there is nothing to do until it is called.
+    pub(in crate::pcm) fn work_ahead(&self, now: Instant, scratch: &mut Vec<u8>) -> Option<Instant> {
+        if !self.ahead.working.load(SeqCst) {
+            return None;
+        }
+        let p = self.parts(now);
+        let fifo = self.ahead.for_turns_of(p.turn);
+        self.look();
+        let mut s = lock(&self.state);
+        let (held, burst) = (fifo.len(), self.burst());
+        let small = p.turn <= burst && (!self.capture || held == 0);
+        if !s.running || !s.open || small {
+            self.ahead.working.store(false, SeqCst);
+            return None;
+        }
+        // Called or woken before its time: the part before it is what is due.
+        let early = p.passed < p.slot * p.part + p.phase;
+        let due = ((p.slot + usize::from(!early)) * p.part).min(p.turn);
+        let delay = self.ahead.delay.load(Relaxed);
+        if self.capture {
+            let n = held.saturating_sub(p.turn - due).min(burst);
+            scratch.resize(n, 0);
+            let (n, position) = fifo.peek(scratch);
+            // How old the last byte of this part is: those behind it were recorded later.
+            let age = delay.saturating_add_unsigned(p.passed + held - n);
+            let moved = self.shift(&mut s, n, age, Caller::Worker, |mem, i, at, n| {
+                i.chain.writable().write(mem, i.pos, &scratch[at..at + n])
+            });
+            fifo.taken(position, moved);
+        } else {
+            let n = due.saturating_sub(held).min(burst);
+            scratch.resize(n, 0);
+            // Heard after what is in there already, which the next turn takes.
+            let ahead = delay.saturating_add_unsigned(p.turn.saturating_sub(p.passed) + held);
+            let moved = self.pull_some(&mut s, scratch, ahead, Caller::Worker);
+            fifo.put(&scratch[..moved]);
+        }
+        self.ahead.held.store(fifo.len(), Relaxed);
+        drop(s);
+        let wait = match p.last {
+            _ if early => p.slot * p.part + p.phase - p.passed,
+            true if p.passed > 2 * p.turn => p.turn,
+            true => p.turn.saturating_sub(p.passed) + p.part / 8,
+            false => (p.slot + 1) * p.part + p.phase - p.passed,
+        };
+        Some(now + self.time_of(wait))
+    }
+
+    fn time_of(&self, bytes: usize) -> Duration {
+        let bytes_per_s = (self.frame_bytes() * self.rate() as usize).max(1);
+        Duration::from_nanos(bytes as u64 * 1_000_000_000 / bytes_per_s as u64)
+    }
+}
