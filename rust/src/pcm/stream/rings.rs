@@ -62,7 +62,9 @@ impl Stream {
         };
         if s.items.len() == s.items.capacity() && who == Caller::RealTime {
             // More than is usual: the worker makes room.
-            ring.nudge();
+            if let Some(ring) = &s.ring {
+                ring.nudge();
+            }
             return false;
         }
         let Some(chain) = batch.pop_front() else {
