@@ -180,17 +180,16 @@ impl ClockPort {
     /// many streams wake the thread as often as one does.
     fn with_others(&self, earliest: Instant, period: Duration) -> Instant {
         let ports = lock(&CLOCK.ports);
-        let same = |p: &&Arc<ClockPort>| {
-            let alike = (p.period_frames(), p.stream.rate()) == (self.period_frames(), self.stream.rate());
-            alike && p.kind != Kind::StandIn && p.due.load(Relaxed) != u64::MAX
+        let alike = |p: &&Arc<ClockPort>| {
+            (p.kind, p.stream.rate(), p.period_frames()) == (self.kind, self.stream.rate(), self.period_frames())
         };
-        let (earliest, period) = (stamp(earliest), period.as_nanos() as u64);
-        let first = ports.list.iter().find(same).map_or(earliest, |p| {
-            let due = p.due.load(Relaxed);
-            due + earliest.saturating_sub(due).div_ceil(period.max(1)) * period
-        });
-        // What is due later than a period after `earliest` has another period by now.
-        *EPOCH + Duration::from_nanos(if first - earliest < period { first } else { earliest })
+        // Its origin: one that is late is due at another time than usual.
+        let origin = |p: &Arc<ClockPort>| lock(&p.inner).run.as_ref().map(|run| stamp(run.origin));
+        let Some(origin) = ports.list.iter().filter(alike).find_map(origin) else {
+            return earliest;
+        };
+        let period = (period.as_nanos() as u64).max(1);
+        *EPOCH + Duration::from_nanos(origin + stamp(earliest).saturating_sub(origin).div_ceil(period) * period)
     }
 
     fn period_frames(&self) -> u64 {
