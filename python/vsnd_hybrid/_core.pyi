@@ -155,7 +155,8 @@ class Server:
     features
         Device feature bits to offer besides VERSION_1, INDIRECT_DESC, EVENT_IDX and the protocol bit.
     device_owned
-        Queues whose buffers wait for the device to use them (an event queue): their kicks are not told.
+        Queues whose buffers wait for the device to use them (an event queue): the only kick that is told is the first one
+        after a `pop` that found nothing.
     router
         Sound's data path. Its queues are served natively and never tell `Event.Kicked`.
 

@@ -81,9 +81,9 @@ class Stream:
         self.params = self._wanted = None
         self._features = 0
 
-    def save(self) -> StreamState:
-        """What `restore` needs in another process."""
-        return StreamState(self.state, self._wanted, self._pcm.kept)
+    def save(self, *, kept: bool) -> StreamState:
+        """What `restore` needs in another process; with the messages that are kept, or without."""
+        return StreamState(self.state, self._wanted, self._pcm.kept if kept else ((), 0))
 
     def restore(self, saved: StreamState) -> None:
         """Go on from what was saved; the engine follows when the ring starts. Raises ValueError if this stream cannot."""

@@ -138,7 +138,7 @@ impl Router {
             let id = message::stream_of(&mem, c);
             match id.and_then(|id| self.stream(id, capture)) {
                 Some(s) => {
-                    if !s.offer(&mem, batch, done, who) {
+                    if !s.offer(ring, &mem, batch, done, who) {
                         return false;
                     }
                 }

@@ -183,8 +183,10 @@ impl Device {
         let fresh = base_said == Some(0);
         let mut kept = self.handler.as_ref().map_or(Kept::default(), |h| h.kept(ring));
         // A base of 0 may also be that of a driver which was paused before anything was used.
-        let resumed =
-            (ring.base() == stopped_at || kept.held.is_empty()) && ring.still_has(kept.held.iter().chain(&kept.again));
+        // What another process had was never used. Some front ends count it as taken all the same.
+        let saved = !kept.again.is_empty() && kept.held.is_empty();
+        let resumed = (saved || ring.base() == stopped_at || kept.held.is_empty())
+            && ring.still_has(kept.held.iter().chain(&kept.again), saved);
         if let (Some(h), false) = (&self.handler, resumed) {
             h.forget_kept(ring);
             kept = Kept::default();
@@ -192,6 +194,7 @@ impl Device {
         let start = match (self.device_owned.contains(&ring.index), fresh) {
             (true, false) => Start::AtUsed,
             (_, true) => Start::Fresh,
+            _ if saved && resumed => Start::AtUsed,
             _ => Start::AtBase,
         };
         if !ring.open(start, &kept, lock(&self.inflight).as_ref())? {
@@ -296,10 +299,9 @@ impl Device {
     /// For the loop outside: take up to `max` of what happened.
     pub fn take_events(&self, max: usize) -> Vec<Event> {
         self.events.take(max, |index| {
-            if let Some(ring) = self.rings.get(index) {
-                ring.stats.kicks.fetch_add(1, Relaxed);
-            }
-            !self.device_owned.contains(&index)
+            let Some(ring) = self.rings.get(index) else { return false };
+            ring.stats.kicks.fetch_add(1, Relaxed);
+            !self.device_owned.contains(&index) || ring.take_starved()
         })
     }
 

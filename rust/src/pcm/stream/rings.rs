@@ -12,7 +12,7 @@ use crate::vhost::chain::{Chain, Done};
 use crate::vhost::ring::{Kept, Ring};
 use crate::vhost::{Caller, Mem, lock};
 
-/// Messages of a stream that wait at a time; Linux has up to 16 periods. The ring may have 1024, of half a kilobyte each.
+/// Messages of a stream that wait at a time; Linux has up to 16 periods. The ring may have 1024, of a quarter of a kilobyte each.
 const USUAL: usize = 64;
 
 impl Stream {
@@ -22,11 +22,15 @@ impl Stream {
             return;
         };
         let mut feed = lock(&self.feed);
-        if feed.is_none() {
-            let (ring, pulling) = (ring.clone(), false);
-            *feed = Some(Feed { router, ring, pulling });
-        }
         let mut s = lock(&self.state);
+        if feed.is_none() {
+            // It may run already, if it did so in an earlier life.
+            let pulling = s.running && s.mode != Mode::Discard && s.waiters == 0;
+            if pulling {
+                ring.pulled(true);
+            }
+            *feed = Some(Feed { router, ring: ring.clone(), pulling });
+        }
         s.ring = Some(ring.clone());
         s.open = true;
         s.items.reserve(USUAL);
@@ -51,6 +55,7 @@ impl Stream {
     /// `done`. False if a real-time caller found the lock taken: then it stays in the batch.
     pub(in crate::pcm) fn offer(
         &self,
+        ring: &Ring,
         mem: &Mem,
         batch: &mut VecDeque<Chain>,
         done: &mut Vec<Done>,
