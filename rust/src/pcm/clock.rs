@@ -1,7 +1,7 @@
 //! Streams that no engine paces are paced by the clock: one thread for all of them, no drift.
 //!
-//! Each moves a period each period, counted from its start; those of equal periods do so together. What cannot be caught up (the thread was late by more than the
-//! guest's buffer) is skipped, not taken for an underrun.
+//! Each moves a period each period, counted from its start; those of equal periods do so together. What cannot be caught
+//! up (the thread was late by more than the guest's buffer) is skipped, not taken for an underrun.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

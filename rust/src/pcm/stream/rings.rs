@@ -67,9 +67,7 @@ impl Stream {
         };
         if s.items.len() == s.items.capacity() && who == Caller::RealTime {
             // More than is usual: the worker makes room.
-            if let Some(ring) = &s.ring {
-                ring.nudge();
-            }
+            ring.nudge();
             return false;
         }
         let Some(chain) = batch.pop_front() else {
