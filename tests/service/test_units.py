@@ -32,23 +32,25 @@ def analyze(*arguments: str) -> str:
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
     """The units, with the command where it is installed for the tests."""
-    for source in UNITS.glob("vsnd-hybrid@.*"):
+    for source in UNITS.glob("vsnd-hybrid*.*"):
         text = source.read_text()
         (tmp_path / source.name).write_text(text.replace("/usr/bin/vsnd-hybrid", executable()))
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["service", "socket"])
-def test_systemd_understands_every_line(units: Path, kind: str) -> None:
-    assert str(units) not in analyze("verify", str(units / f"vsnd-hybrid@guest.{kind}"))
+@pytest.mark.parametrize("unit", ["vsnd-hybrid@guest.service", "vsnd-hybrid@guest.socket", "vsnd-hybrid-serve.service"])
+def test_systemd_understands_every_line(units: Path, unit: str) -> None:
+    assert str(units) not in analyze("verify", str(units / unit))
 
 
-def test_the_service_is_exposed_in_little(units: Path) -> None:
+@pytest.mark.parametrize("unit", ["vsnd-hybrid@.service", "vsnd-hybrid-serve.service"])
+def test_the_service_is_exposed_in_little(units: Path, unit: str) -> None:
     """Of 10; ordinary services have 9.6."""
-    analyze("security", "--offline=yes", "--threshold=10", str(units / "vsnd-hybrid@.service"))
+    analyze("security", "--offline=yes", "--threshold=10", str(units / unit))
 
 
-def test_the_example_s_configuration_is_one() -> None:
-    settings = load(UNITS / "guest.toml")
+@pytest.mark.parametrize("file", ["guest.toml", "serve.toml"])
+def test_the_example_s_configuration_is_one(file: str) -> None:
+    settings = load(UNITS / file)
     assert settings.socket_path is None, "the socket is passed"
     assert [stream.direction for stream in settings.all_streams()] == ["output", "input"]

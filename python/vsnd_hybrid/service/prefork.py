@@ -116,6 +116,7 @@ class Supervisor:
         self._loop.unwatch(guest.listener.fileno())
         # A signal must not find the child with the handlers of the parent, which write to the parent's descriptors.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        pid = None
         try:
             pid = os.fork()
             if pid == 0:
@@ -123,6 +124,9 @@ class Supervisor:
             guest.pidfd = os.pidfd_open(pid)
         except OSError as error:
             log.error("guest %s: no process for it: %s", guest.name, error.strerror)
+            if pid is not None:  # it could not be watched
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
             self._later(guest)
             return
         finally:

@@ -1,7 +1,7 @@
 //! Streams that no engine paces are paced by the clock: one thread for all of them, no drift.
 //!
-//! Each moves a period each period, counted from its start. What cannot be caught up (the thread was late by more than the
-//! guest's buffer) is skipped, not taken for an underrun.
+//! Each moves a period each period, counted from its start; those of equal periods do so together. What cannot be caught
+//! up (the thread was late by more than the guest's buffer) is skipped, not taken for an underrun.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -132,21 +132,23 @@ impl ClockPort {
     /// Begin to move a period each period.
     pub fn start(self: &Arc<Self>) {
         let now = Instant::now();
+        let period = frames_to_time(self.period_frames(), self.stream.rate());
+        let next = if self.kind == Kind::StandIn { now } else { self.with_others(now + period, period) };
         {
             let mut i = lock(&self.inner);
             if i.closed || i.run.is_some() {
                 return;
             }
             i.scratch.reserve(self.stream.buffer_bytes());
-            let mut first = frames_to_time(self.period_frames(), self.stream.rate());
+            let mut origin = now;
             if self.kind == Kind::StandIn {
                 i.watch = Some(Watch::new(now));
-                first = Duration::ZERO;
             } else {
                 self.stream.set_clocked(true);
+                origin = next.checked_sub(period).unwrap_or(now);
             }
-            i.run = Some(Run { origin: now, moved_frames: 0, next: now + first });
-            self.due.store(stamp(now + first), Relaxed);
+            i.run = Some(Run { origin, moved_frames: 0, next });
+            self.due.store(stamp(next), Relaxed);
         }
         let mut ports = lock(&CLOCK.ports);
         if !ports.list.iter().any(|p| Arc::ptr_eq(p, self)) {
@@ -189,6 +191,22 @@ impl ClockPort {
         self.stop();
         lock(&self.inner).closed = true;
         self.changed.notify_all();
+    }
+
+    /// When to tick first: not before `earliest`, and together with a port of the same period, if there is one, so that
+    /// many streams wake the thread as often as one does.
+    fn with_others(&self, earliest: Instant, period: Duration) -> Instant {
+        let ports = lock(&CLOCK.ports);
+        let alike = |p: &&Arc<ClockPort>| {
+            (p.kind, p.stream.rate(), p.period_frames()) == (self.kind, self.stream.rate(), self.period_frames())
+        };
+        // Its origin: one that is late is due at another time than usual.
+        let origin = |p: &Arc<ClockPort>| lock(&p.inner).run.as_ref().map(|run| stamp(run.origin));
+        let Some(origin) = ports.list.iter().filter(alike).find_map(origin) else {
+            return earliest;
+        };
+        let period = (period.as_nanos() as u64).max(1);
+        *EPOCH + Duration::from_nanos(origin + stamp(earliest).saturating_sub(origin).div_ceil(period) * period)
     }
 
     fn period_frames(&self) -> u64 {
@@ -357,5 +375,50 @@ fn run() {
         drop(ports);
         due.drain(..).for_each(|p| p.tick(now));
         ports = lock(&CLOCK.ports);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcm::stream::Shape;
+
+    const PERIOD_NS: u64 = 2_000_000;
+
+    fn port(id: u32, period_frames: usize) -> Arc<ClockPort> {
+        let stream = Arc::new(Stream::new(id, false));
+        let period = 4 * period_frames;
+        let shape = Shape { buffer: 4 * period, period, frame: 4, rate: 48000, silence: 0, polling: false };
+        stream.configure(shape).unwrap();
+        ClockPort::new(stream, Kind::Plain)
+    }
+
+    #[test]
+    fn ports_of_equal_periods_tick_together_whenever_they_start() {
+        let ports: Vec<_> = (0..8).map(|id| port(id, 96)).collect();
+        for p in &ports {
+            p.start();
+            std::thread::sleep(Duration::from_micros(2300));
+        }
+        // Not when they are due: one that is late comes again a little later than that.
+        let origin = |p: &Arc<ClockPort>| stamp(lock(&p.inner).run.as_ref().unwrap().origin);
+        for p in &ports[1..] {
+            let apart = origin(p).abs_diff(origin(&ports[0])) % PERIOD_NS;
+            assert!(apart.min(PERIOD_NS - apart) < 1000, "{apart} ns apart");
+        }
+        ports.iter().for_each(ClockPort::close);
+    }
+
+    #[test]
+    fn a_port_of_another_period_begins_a_period_after_its_start() {
+        let (fast, slow) = (port(0, 96), port(1, 480_000));
+        fast.start();
+        let before = stamp(Instant::now());
+        slow.start();
+        let after = stamp(Instant::now());
+        let first = slow.due.load(Relaxed) - 10_000_000_000;
+        assert!((before..=after).contains(&first));
+        fast.close();
+        slow.close();
     }
 }
