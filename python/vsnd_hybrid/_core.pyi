@@ -678,10 +678,12 @@ class SoundDriver:
         batch: int = 16,
         message_bytes: int | None = None,
         capture: bool = False,
+        indirect: bool = True,
+        limit: float | None = None,
         stall: float = 5.0,
     ) -> dict[str, int]:
-        """Messages as fast as they come back, `depth` in flight, woken for `batch` of them: messages, elapsed_ns, kicks,
-        signals, failed."""
+        """Messages as fast as they come back, `depth` in flight, woken for `batch` of them; after `limit` seconds no more
+        are offered: messages, elapsed_ns, kicks, signals, failed."""
 
     def take_events(self) -> list[tuple[int, int, int]]:
         """Code, data and time (CLOCK_MONOTONIC ns) of the events since the last call."""

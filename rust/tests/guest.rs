@@ -262,7 +262,7 @@ fn queues_of_any_power_of_two_work() {
 fn a_flood_sends_as_many_messages_as_asked() {
     let bench = Bench::new();
     let driver = connect(&bench, options());
-    let flood = FloodOptions { depth: 32, batch: 16, messages: 2000 };
+    let flood = FloodOptions { messages: 2000, ..FloodOptions::default() };
     let report = driver.flood(&stream(false), flood).expect("flood");
     assert_eq!((report.messages, report.failed), (2000, 0));
     assert!(report.rate() > 0.0);
