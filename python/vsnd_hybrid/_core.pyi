@@ -510,6 +510,19 @@ class ClockPort:
     def close(self) -> None:
         """Returns when the clock's thread touches the port no more. Idempotent."""
 
+@final
+class EagerPort:
+    """A port that moves as fast as the guest can, on a native thread of its own: what is played is copied out and dropped,
+    what is recorded is silence. For measurements. The stream's port must be configured.
+    """
+
+    def __new__(cls, port: PcmPort) -> EagerPort: ...
+    def start(self) -> None:
+        """Begin to move. OSError if there can be no thread."""
+
+    def stop(self) -> None:
+        """Pause; when it returns the thread is gone. Idempotent."""
+
 # ---------------------------------------------------------------- engine: what audio servers call back
 
 @final

@@ -16,7 +16,14 @@ from vsnd_hybrid.service.errors import ServiceError
 #: What stands for the socket and for what a scenario needs in a command line.
 PLACES: Final = ("{sock}", "{backend}", "{outputs}", "{inputs}")
 #: Words for ``{backend}``, by what a scenario needs: ours, and those of other daemons.
-OURS: Final = {"unpaced": "null,paced=false", "copied": "null,paced=false,copy=true", "null": "null"}
+OURS: Final = {
+    "unpaced": "null,paced=false",
+    "copied": "null,paced=false,copy=true",
+    "null": "null",
+    "pipewire": "pipewire",
+    "busy": "bench-busy,load=thread",
+    "collecting": "bench-busy,load=heap",
+}
 OTHERS: Final = {"unpaced": "null", "null": "null", "pipewire": "pipewire"}
 
 RIVAL: Final = "vhost-device-sound"
@@ -56,7 +63,7 @@ class Contender:
         """The command for a scenario. Raises `Unsupported` if it cannot be told to use that engine."""
         words = shlex.split(self.command)
         if any("{backend}" in word for word in words):
-            backend = (OURS | {"pipewire": "pipewire"} if self.is_ours else OTHERS).get(engine)
+            backend = (OURS if self.is_ours else OTHERS).get(engine)
             if backend is None:
                 raise Unsupported(f"it has no engine for this ({engine})")
         else:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsnd_hybrid.tools.bench import plugin
 from vsnd_hybrid.tools.bench.contenders import Contender
 from vsnd_hybrid.tools.bench.daemon import Daemon, Failed
-from vsnd_hybrid.tools.bench.scenario import Scenario
+from vsnd_hybrid.tools.bench.scenario import IN_SESSION, Scenario
 
 if TYPE_CHECKING:
     from vsnd_hybrid.tools.session.pipewire import PipeWireSession
@@ -24,7 +25,7 @@ STALL_S = 2.0
 
 
 class Sessions:
-    """The bench's own PipeWire session, made when one is first needed."""
+    """The bench's own PipeWire session, made when one is first needed, and anew if its server has gone."""
 
     def __init__(self) -> None:
         self._session: PipeWireSession | None = None
@@ -33,6 +34,8 @@ class Sessions:
         """Raises `Failed` where it is not installed or does not come up."""
         from vsnd_hybrid.tools.session.pipewire import PipeWireSession, installed
 
+        if self._session and not self._session.alive:
+            self.close()
         if self._session is None:
             if not installed():
                 raise Failed("PipeWire, WirePlumber and their tools are not installed: run scripts/system-setup")
@@ -68,9 +71,10 @@ class Context:
     @property
     def environment(self) -> Mapping[str, str]:
         """That of the daemon: for PipeWire that of the session."""
-        if self.scenario.engine == "pipewire":
-            return self.sessions.pipewire().environment
-        return os.environ
+        if self.scenario.engine not in IN_SESSION:
+            return os.environ
+        environment = self.sessions.pipewire().environment
+        return environment if self.scenario.engine == "pipewire" else plugin.environment(environment)
 
     @contextmanager
     def daemon(self) -> Iterator[Daemon]:

@@ -127,9 +127,13 @@ class Daemon:
             time.sleep(_RETRY_S)
 
     def guest(self, **options: Any) -> VirtualGuest:
-        """A guest connected to it. Raises `Failed` and `GuestError`."""
+        """A guest connected to it. Raises `Failed` and `GuestError`.
+
+        It does not kick its queues when they start, as crosvm: after QEMU's kicks vhost-device-sound 0.3.0 now and then misses
+        the first request.
+        """
         with self.connect() as sock:
-            guest = VirtualGuest(sock.fileno(), **options)
+            guest = VirtualGuest(sock.fileno(), kick_at_start=False, **options)
         self._guests.append(guest)
         return guest
 

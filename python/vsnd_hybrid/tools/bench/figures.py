@@ -17,8 +17,8 @@ class Figure(NamedTuple):
 FIGURES: Final[dict[str, Figure]] = {
     "buffers_per_s": Figure("buffers", "1/s", 0, more=True),
     "cpu_ns_per_buffer": Figure("CPU a buffer", "ns", 0),
-    "cpu_ms_per_s": Figure("CPU", "ms/s"),
-    "cpu_ms_per_s_each": Figure("CPU a daemon", "ms/s"),
+    "cpu_ms_per_s": Figure("CPU a second of audio", "ms"),
+    "cpu_ms_per_s_each": Figure("the same, each", "ms"),
     "switches_per_period": Figure("context switches a period", "", 2),
     "voluntary_per_period": Figure("voluntary (wake-ups) a period", "", 2),
     "involuntary_per_period": Figure("involuntary a period", "", 3),

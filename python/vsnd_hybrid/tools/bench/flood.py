@@ -60,8 +60,7 @@ def measure(context: Context, *, depth: int, indirect: bool, event_idx: bool) ->
             "threads": spent.threads,
         }
     )
-    if memory:
-        figures.values |= {"rss_mb": memory.rss / 1e6, "pss_mb": memory.pss / 1e6, "private_mb": memory.private / 1e6}
+    figures.values |= probe.megabytes(memory)
     if report["failed"]:
         figures.notes.append(f"{report['failed']} of {messages} messages came back with an error")
     return figures

@@ -62,7 +62,7 @@ class Pace(NamedTuple):
     def of(cls, done_ns: Sequence[int], frames: Sequence[int], rate: int) -> Pace:
         """Of completions in order, with the frames of each message. ValueError with fewer than three."""
         if len(done_ns) < 3:
-            raise ValueError(f"only {len(done_ns)} messages came back")
+            raise ValueError(f"{len(done_ns) or 'no'} messages came back")
         base, played = done_ns[0], 0
         at_s, sound_s = [], []
         for at, count in zip(done_ns, frames, strict=True):

@@ -34,7 +34,7 @@ def start(guest: VirtualGuest, shape: Shape, *, outputs: int, inputs: int) -> li
         ids = [stream.id for stream in guest.streams if stream.capture == capture]
         if len(ids) < count:
             raise Failed(f"the device has {len(ids)} {'inputs' if capture else 'outputs'}, {count} are wanted")
-        about = {"period_frames": shape.period_frames, "periods": shape.periods, "stall": STALL_S}
+        about: dict[str, Any] = {"period_frames": shape.period_frames, "periods": shape.periods, "stall": STALL_S}
         for stream in ids[:count]:
             if capture:
                 runs.append(guest.start_record(frames=_LONG_FRAMES, stream=stream, **about))
@@ -66,54 +66,55 @@ def measure(context: Context, *, shape: Shape, outputs: int, inputs: int) -> Fig
     with context.daemon() as daemon, daemon.guest() as guest:
         runs = start(guest, shape, outputs=outputs, inputs=inputs)
         watch(runs, SETTLE_S)
-        periods_per_s = (outputs + inputs) * RATE / shape.period_frames
         if context.counting:
-            return _count(daemon, periods_per_s, context.seconds)
-        before, kicks = probe.snapshot(daemon.pids), _counters(guest)
+            return _count(daemon, runs, context.seconds)
+        before, counters = probe.snapshot(daemon.pids), _counters(guest)
         watch(runs, context.seconds)
-        after, kicks_after = probe.snapshot(daemon.pids), _counters(guest)
+        after, counters_after = probe.snapshot(daemon.pids), _counters(guest)
         memory = probe.memory(daemon.pids)
         reports = [run.stop() for run in runs]
-    window = (before.time_ns, after.time_ns)
     spent = after.since(before)
-    figures = Figures(_costs(spent, kicks, kicks_after, periods_per_s))
-    if memory:
-        figures.values |= {"rss_mb": memory.rss / 1e6, "pss_mb": memory.pss / 1e6, "private_mb": memory.private / 1e6}
-    _completions(figures, reports, window)
+    figures = Figures()
+    periods = _completions(figures, reports, (before.time_ns, after.time_ns))
+    figures.values |= _costs(spent, periods, RATE / shape.period_frames * len(runs))
+    figures.values["kicks_per_period"] = (counters_after[0] - counters[0]) / periods
+    figures.values["signals_per_period"] = (counters_after[1] - counters[1]) / periods
+    figures.values |= probe.megabytes(memory)
+    due = spent.time_ns / 1e9 * RATE / shape.period_frames * len(runs)
+    if not 0.8 < periods / due < 1.25:
+        figures.notes.append(f"it does not keep time: {periods} periods where {due:.0f} were due")
     return figures
 
 
-def _count(daemon: Daemon, periods_per_s: float, seconds: float) -> Figures:
+def _count(daemon: Daemon, runs: Runs, seconds: float) -> Figures:
+    before = sum(run.messages_done for run in runs)
     counted = probe.syscalls(daemon.pids, seconds)
+    periods = sum(run.messages_done for run in runs) - before
     if counted is None:
         raise Failed("neither perf nor strace can count system calls here")
     calls, tool = counted
-    return Figures({"syscalls_per_period": calls / seconds / periods_per_s}, notes=[f"system calls by {tool}"])
+    return Figures({"syscalls_per_period": calls / max(1, periods)}, notes=[f"system calls by {tool}"])
 
 
-def _costs(
-    spent: probe.Snapshot, before: tuple[int, int], after: tuple[int, int], periods_per_s: float
-) -> dict[str, float]:
-    seconds = spent.time_ns / 1e9
-    periods = periods_per_s * seconds
+def _costs(spent: probe.Snapshot, periods: int, periods_per_s: float) -> dict[str, float]:
+    """A second is one of sound, which is not one of the clock if the daemon does not keep time."""
     return {
-        "cpu_ms_per_s": spent.cpu_ns / 1e6 / seconds,
+        "cpu_ms_per_s": spent.cpu_ns / 1e6 / (periods / periods_per_s),
         "cpu_ns_per_buffer": spent.cpu_ns / periods,
         "switches_per_period": (spent.voluntary + spent.involuntary) / periods,
         "voluntary_per_period": spent.voluntary / periods,
         "involuntary_per_period": spent.involuntary / periods,
-        "kicks_per_period": (after[0] - before[0]) / periods,
-        "signals_per_period": (after[1] - before[1]) / periods,
         "threads": spent.threads,
     }
 
 
-def _completions(figures: Figures, reports: Sequence[StreamReport], window: tuple[int, int]) -> None:
-    """How evenly messages came back within `window`, over all streams; each stream by its own clock."""
-    paces, latencies = [], []
+def _completions(figures: Figures, reports: Sequence[StreamReport], window: tuple[int, int]) -> int:
+    """How evenly messages came back within `window`, over all streams; each stream by its own clock. How many there were."""
+    paces, latencies, periods = [], [], 0
     for report in reports:
         seen = [m for m in report.done if window[0] <= m.done_ns < window[1]]
         seen.sort(key=lambda m: m.done_ns)
+        periods += len(seen)
         try:
             frames = [m.bytes // report.frame_bytes for m in seen]
             paces.append(Pace.of([m.done_ns for m in seen], frames, report.rate))
@@ -138,6 +139,7 @@ def _completions(figures: Figures, reports: Sequence[StreamReport], window: tupl
         "xruns": sum(report.xruns for report in reports),
     }
     figures.series |= {"interval_us": intervals, "jitter_us": jitter, "latency_told_ms": latencies}
+    return periods
 
 
 def floor(context: Context, *, shape: Shape, capture: bool) -> Figures:
@@ -162,13 +164,11 @@ def floor(context: Context, *, shape: Shape, capture: bool) -> Figures:
         if player.poll() is not None:
             raise Failed(f"pw-cat ended with status {player.returncode}")
     spent = after.since(before)
-    costs = _costs(spent, (0, 0), (0, 0), RATE / shape.period_frames)
-    del costs["kicks_per_period"], costs["signals_per_period"]
     if not spent.voluntary:
         raise Failed("pw-cat did not play")
-    if memory:
-        costs |= {"rss_mb": memory.rss / 1e6, "pss_mb": memory.pss / 1e6, "private_mb": memory.private / 1e6}
-    return Figures(costs)
+    periods_per_s = RATE / shape.period_frames
+    periods = round(spent.time_ns / 1e9 * periods_per_s)
+    return Figures(_costs(spent, periods, periods_per_s) | probe.megabytes(memory))
 
 
 def _scenario(engine: str, shape: Shape, outputs: int, inputs: int, *, quick: bool = False) -> Scenario:
@@ -206,7 +206,7 @@ SHAPES = (Shape(480, 4), Shape(480, 2), Shape(1024, 2), Shape(128, 4))
 
 
 def scenarios() -> list[Scenario]:
-    """Every shape out, in and both ways; four and eight streams at the first shape."""
+    """Every shape out, in and both ways; four and eight streams at the first shape; a daemon whose Python is busy."""
     found = []
     for engine in ("null", "pipewire"):
         for shape in SHAPES:
@@ -216,4 +216,15 @@ def scenarios() -> list[Scenario]:
             found.append(_scenario(engine, shape, 1, 1))
         found += [_scenario(engine, SHAPES[0], streams, 0) for streams in (4, 8)]
         found += [_scenario(engine, SHAPES[0], 0, 4)]
+    found += [
+        Scenario(
+            name=f"isolation-128x4-{engine}",
+            group="isolation",
+            title=f"playback at 128x4, pipewire, {what} inside the daemon",
+            engine=engine,
+            figure="xruns",
+            measure=partial(measure, shape=Shape(128, 4), outputs=1, inputs=0),
+        )
+        for engine, what in (("busy", "a busy Python thread"), ("collecting", "a heap that Python collects"))
+    ]
     return found

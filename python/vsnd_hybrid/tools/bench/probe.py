@@ -29,7 +29,13 @@ class Snapshot(NamedTuple):
 
     def since(self, before: Snapshot) -> Snapshot:
         """What was added since `before`; `threads` as they are now."""
-        return Snapshot(*(b - a for a, b in zip(before[:-1], self[:-1], strict=True)), self.threads)
+        return Snapshot(
+            self.time_ns - before.time_ns,
+            self.cpu_ns - before.cpu_ns,
+            self.voluntary - before.voluntary,
+            self.involuntary - before.involuntary,
+            self.threads,
+        )
 
 
 class Memory(NamedTuple):
@@ -86,6 +92,13 @@ def memory(pids: Iterable[int]) -> Memory | None:
         one = Memory(_field(text, "Rss"), _field(text, "Pss"), private)
         total = Memory(*(a + b * 1024 for a, b in zip(total, one, strict=True)))
     return total
+
+
+def megabytes(memory: Memory | None) -> dict[str, float]:
+    """The same as figures."""
+    if memory is None:
+        return {}
+    return {"rss_mb": memory.rss / 1e6, "pss_mb": memory.pss / 1e6, "private_mb": memory.private / 1e6}
 
 
 def _field(text: str, name: str) -> int:

@@ -35,6 +35,8 @@ class Measurement(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     notes: list[str] = []
     #: Why there are no figures; one line.
     error: str | None = None
+    #: There is nothing of this kind in the contender: no failure.
+    unsupported: bool = False
 
 
 class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +59,10 @@ class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def median(self, key: str) -> float | None:
         values = [value for value in self.column(key) if value is not None]
         return statistics.median(values) if values else None
+
+    @property
+    def unsupported(self) -> bool:
+        return any(run.unsupported for run in self.runs)
 
     @property
     def errors(self) -> list[str]:
@@ -85,7 +91,7 @@ class Outcome(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def ratio(self, contender: str, key: str) -> Ratio | None:
         """Of a contender's figure to the first one's."""
         entry = self.entry(contender)
-        return entry and Ratio.of(entry.column(key), self.entries[0].column(key))
+        return Ratio.of(entry.column(key), self.entries[0].column(key)) if entry else None
 
 
 class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -112,10 +118,10 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     interrupted: bool = False
 
     def failures(self) -> Iterator[tuple[Outcome, Entry]]:
-        """Entries of which no run has figures."""
+        """Entries that were tried and of which no run has figures."""
         for outcome in self.outcomes:
             for entry in outcome.entries:
-                if not any(run.values for run in entry.runs):
+                if not entry.unsupported and not any(run.values for run in entry.runs):
                     yield outcome, entry
 
 

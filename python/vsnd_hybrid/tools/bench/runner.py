@@ -52,12 +52,12 @@ def _scenario(
     for repeat in range(repeats):
         for (contender, measure), entry in zip(turns, entries, strict=True):
             last = entry.runs[-_GIVE_UP:]
-            if len(last) == _GIVE_UP and all(run.error for run in last):
+            if entry.unsupported or (len(last) == _GIVE_UP and all(run.error for run in last)):
                 continue
             progress(scenario, contender.name, repeat)
             figures = _attempt(Context(scenario, contender, seconds, sessions), measure)
-            if isinstance(figures, str):
-                entry.runs.append(Measurement(error=figures))
+            if isinstance(figures, Measurement):
+                entry.runs.append(figures)
                 continue
             entry.runs.append(Measurement(values=figures.values, notes=figures.notes))
             for name, values in figures.series.items():
@@ -70,8 +70,8 @@ def _scenario(
             progress(scenario, contender.name, repeats)
             figures = _attempt(Context(scenario, contender, min(1.0, seconds), sessions, counting=True), measure)
             good = next(run for run in entry.runs if run.values)
-            if isinstance(figures, str):
-                good.notes.append(f"system calls not counted: {figures}")
+            if isinstance(figures, Measurement):
+                good.notes.append(f"system calls not counted: {figures.error}")
             else:
                 good.values |= figures.values
                 good.notes += figures.notes
@@ -86,11 +86,13 @@ def _scenario(
     )
 
 
-def _attempt(context: Context, measure: Callable[[Context], Figures]) -> Figures | str:
+def _attempt(context: Context, measure: Callable[[Context], Figures]) -> Figures | Measurement:
     """Figures, or why there are none."""
     try:
         return measure(context)
-    except (Failed, Unsupported, GuestError, TimeoutError, OSError, ValueError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
+    except Unsupported as error:
+        return Measurement(error=str(error), unsupported=True)
+    except (Failed, GuestError, TimeoutError, OSError, ValueError) as error:
+        return Measurement(error=" ".join(str(error).split()) or type(error).__name__)
     except ImportError as error:
-        return f"{error.name} is not installed: pip install 'vsnd-hybrid[bench]'"
+        return Measurement(error=f"{error.name} is not installed: pip install 'vsnd-hybrid[bench]'")

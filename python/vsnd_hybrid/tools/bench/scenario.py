@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from vsnd_hybrid.tools.bench.context import Context
 
-#: What a daemon is asked to use: nothing, at once; the same, copied out; the clock; the bench's own PipeWire session.
-ENGINES = ("unpaced", "copied", "null", "pipewire")
+#: Engines that are in the bench's own PipeWire session; in the last two Python is kept busy inside the daemon.
+IN_SESSION: Final = ("pipewire", "busy", "collecting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Scenario:
     name: str
     group: str
     title: str
+    #: What a daemon is asked to use, a word of `contenders.OURS`.
     engine: str
     #: The figure that stands for it in plots and in the short table.
     figure: str

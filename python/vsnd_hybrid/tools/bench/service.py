@@ -71,7 +71,7 @@ def startup(context: Context) -> Figures:
         begun = daemon.started_ns
         with daemon.connect() as sock:
             accepted = time.monotonic_ns()
-            guest = VirtualGuest(sock.fileno())
+            guest = VirtualGuest(sock.fileno(), kick_at_start=False)
         with guest:
             if not guest.streams:
                 raise Failed("the device has no streams")
@@ -84,9 +84,7 @@ def startup(context: Context) -> Figures:
         "start_cpu_ms": spent.cpu_ns / 1e6,
         "threads": spent.threads,
     }
-    if memory:
-        values |= {"rss_mb": memory.rss / 1e6, "pss_mb": memory.pss / 1e6, "private_mb": memory.private / 1e6}
-    return Figures(values)
+    return Figures(values | probe.megabytes(memory))
 
 
 def idle(context: Context) -> Figures:
@@ -132,13 +130,7 @@ def crowd(context: Context, *, daemons: int) -> Figures:
         "threads": spent.threads / daemons,
         "xruns": sum(report.xruns for report in reports),
     }
-    if memory:
-        values |= {
-            "rss_mb": memory.rss / 1e6 / daemons,
-            "pss_mb": memory.pss / 1e6 / daemons,
-            "private_mb": memory.private / 1e6 / daemons,
-        }
-    return Figures(values)
+    return Figures(values | {key: value / daemons for key, value in probe.megabytes(memory).items()})
 
 
 def scenarios() -> list[Scenario]:

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vsnd_hybrid.guest import GuestError, Message, Playback, Recording, VirtualGuest
 from vsnd_hybrid.tools.bench.context import STALL_S, Context
@@ -104,7 +104,7 @@ def latency(context: Context, *, shape: Shape) -> Figures:
 
     session = context.sessions.pipewire()
     frames = round((context.seconds + 3 * SETTLE_S) * RATE)
-    about = {"period_frames": shape.period_frames, "periods": shape.periods, "stall": STALL_S}
+    about: dict[str, Any] = {"period_frames": shape.period_frames, "periods": shape.periods, "stall": STALL_S}
     with context.daemon() as daemon, daemon.guest() as guest, _looped(session):
         record = guest.start_record(frames=frames, **about)
         play = guest.start_play(numbered(frames), total_frames=1 << 40, **about)

@@ -51,7 +51,8 @@ def remarks(outcome: Outcome) -> list[str]:
     for entry in outcome.entries:
         failed = sum(run.error is not None for run in entry.runs)
         for error in entry.errors:
-            lines.append(f"{entry.contender}: failed {failed} of {len(entry.runs)}: {error}")
+            count = "" if entry.unsupported else f"failed {failed} of {len(entry.runs)}: "
+            lines.append(f"{entry.contender}: {count}{error}")
         lines += [f"{entry.contender}: {note}" for note in entry.notes]
     return lines
 
@@ -59,7 +60,9 @@ def remarks(outcome: Outcome) -> list[str]:
 def _cell(outcome: Outcome, entry: Entry, key: str) -> str:
     median = entry.median(key)
     if median is None:
-        return "failed" if entry.errors and not entry.keys else "-"
+        if entry.keys or not entry.errors:
+            return "-"
+        return "n/a" if entry.unsupported else "failed"
     if entry is outcome.entries[0]:
         return text(key, median)
     return f"{text(key, median)}  {ratio_text(outcome.ratio(entry.contender, key))}".rstrip()
@@ -112,4 +115,4 @@ def _print(title: str, grid: Sequence[Sequence[str]]) -> None:
     for row in grid[1:]:
         table.add_row(*(f"[red]{cell}[/red]" if cell == "failed" else cell for cell in row))
     # A log file has no width: nothing is cut off there.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else 240).print(table)

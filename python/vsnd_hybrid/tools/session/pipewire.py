@@ -98,6 +98,11 @@ class PipeWireSession:
         for name in ("pipewire-0", "pipewire-0-manager"):
             (self.directory / name).unlink(missing_ok=True)
 
+    @property
+    def alive(self) -> bool:
+        """The servers run."""
+        return bool(self._processes) and all(process.running for process in self._processes)
+
     def run(self, *command: str) -> str:
         """Run a program in the session; returns its standard output, whatever its status is."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=10, check=False)
