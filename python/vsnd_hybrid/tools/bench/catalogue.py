@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from vsnd_hybrid.service.errors import ServiceError
-from vsnd_hybrid.tools.bench import budgets, flood, paced, service, sound
+from vsnd_hybrid.tools.bench import budgets, flood, latency, lost, paced, service
 from vsnd_hybrid.tools.bench.scenario import Scenario
 
 #: Names that stand for several scenarios, besides groups and patterns.
@@ -19,7 +19,8 @@ def catalogue() -> list[Scenario]:
     return [
         *flood.scenarios(),
         *paced.scenarios(),
-        *sound.scenarios(),
+        *lost.scenarios(),
+        *latency.scenarios(),
         *service.scenarios(),
     ]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from vsnd_hybrid.guest import StreamReport, StreamRun, VirtualGuest, numbered
 from vsnd_hybrid.tools.bench import probe
+from vsnd_hybrid.tools.bench.contenders import Unsupported
 from vsnd_hybrid.tools.bench.context import STALL_S, Context
 from vsnd_hybrid.tools.bench.daemon import Daemon, Failed
 from vsnd_hybrid.tools.bench.numbers import Pace, Spread, percentile
@@ -28,12 +29,12 @@ Runs = Sequence[StreamRun[Any]]
 
 
 def start(guest: VirtualGuest, shape: Shape, *, outputs: int, inputs: int) -> list[StreamRun[Any]]:
-    """Start so many streams of each direction. Raises `Failed` if the device has fewer."""
+    """Start so many streams of each direction. Raises `Unsupported` if the device has fewer."""
     runs: list[StreamRun[Any]] = []
     for capture, count in ((False, outputs), (True, inputs)):
         ids = [stream.id for stream in guest.streams if stream.capture == capture]
         if len(ids) < count:
-            raise Failed(f"the device has {len(ids)} {'inputs' if capture else 'outputs'}, {count} are wanted")
+            raise Unsupported(f"it has {len(ids)} of {count} {'inputs' if capture else 'outputs'}")
         about: dict[str, Any] = {"period_frames": shape.period_frames, "periods": shape.periods, "stall": STALL_S}
         for stream in ids[:count]:
             if capture:

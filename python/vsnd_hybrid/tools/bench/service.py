@@ -156,7 +156,7 @@ def scenarios() -> list[Scenario]:
         Scenario(
             name=f"daemons-{count}",
             group="daemons",
-            title=f"{count} daemons at once, each plays at {_SHAPE}",
+            title=f"{count} daemon{'s' if count > 1 else ''} at once, each plays at {_SHAPE}",
             engine="null",
             figure="pss_mb",
             measure=partial(crowd, daemons=count),

@@ -35,14 +35,11 @@ def headings(outcome: Outcome) -> list[str]:
     return [entry.contender for entry in outcome.entries]
 
 
-def rows(outcome: Outcome, *, short: bool = False) -> list[Row]:
-    """Every figure that anybody has (`short`: the scenario's own only), then what failed and what is to be said."""
-    present = {key for entry in outcome.entries for key in entry.keys}
-    wanted = [key for key in FIGURES if key in present and (not short or key == outcome.figure)]
-    found = [Row(FIGURES[key].title, [_cell(outcome, entry, key) for entry in outcome.entries]) for key in wanted]
-    if any(not entry.keys for entry in outcome.entries) and not found:
-        found = [Row(FIGURES[outcome.figure].title, [""] * len(outcome.entries))]
-    return found
+def rows(outcome: Outcome) -> list[Row]:
+    """Every figure that anybody has; the scenario's own if nobody has any."""
+    present = {key for entry in outcome.entries for key in entry.keys} or {outcome.figure}
+    wanted = [key for key in FIGURES if key in present]
+    return [Row(FIGURES[key].title, [_cell(outcome, entry, key) for entry in outcome.entries]) for key in wanted]
 
 
 def remarks(outcome: Outcome) -> list[str]:
@@ -63,7 +60,7 @@ def _cell(outcome: Outcome, entry: Entry, key: str) -> str:
         if entry.keys or not entry.errors:
             return "-"
         return "n/a" if entry.unsupported else "failed"
-    if entry is outcome.entries[0]:
+    if entry is outcome.entries[0] or not FIGURES[key].ratio:
         return text(key, median)
     return f"{text(key, median)}  {ratio_text(outcome.ratio(entry.contender, key))}".rstrip()
 

@@ -5,6 +5,7 @@ The sink and the microphone carry samples bit-exactly (S16, and S32 to 24 bits: 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -85,10 +86,18 @@ class PipeWireSession:
                 await_until((self.directory / "pipewire-0").exists, 10, "PipeWire's socket")
         await_until(lambda: self._ports() >= {"ci_sink:playback_FR", "ci_mic:input_FR"}, 10, "the sink's ports")
         for kind, name in (("sink", self.SINK), ("source", self.MICROPHONE)):
-            value = f'{{ "name": "{name}" }}'
-            key = f"default.configured.audio.{kind}"
-            self.run("pw-metadata", "-n", "default", "0", key, value, "Spa:String:JSON")
+            self.make_default(kind, name)
         return self
+
+    def make_default(self, kind: str, name: str) -> None:
+        """What a stream is linked to that names no target; `kind`: sink or source."""
+        value = f'{{ "name": "{name}" }}'
+        self.run("pw-metadata", "-n", "default", "0", f"default.configured.audio.{kind}", value, "Spa:String:JSON")
+
+    def node(self, name: str) -> int | None:
+        """The number of the node of this name, if it is there."""
+        objects = json.loads(self.run("pw-dump") or "[]")
+        return next((o["id"] for o in objects if o.get("info", {}).get("props", {}).get("node.name") == name), None)
 
     def stop(self) -> None:
         """Kill the servers, as a crash would. Their clients stay."""
@@ -123,7 +132,9 @@ class PipeWireSession:
         with wave.open(str(path), "wb") as file:
             file.setparams((2, 2, RATE, 0, "NONE", ""))
             file.writeframes(samples)
-        speaker = self._client(["pw-cat", "--playback", "--target", "0", "-P", f"{{ node.name={name} }}", str(path)])
+        speaker = self.client(
+            [*real_time(), "pw-cat", "--playback", "--target", "0", "-P", f"{{ node.name={name} }}", str(path)]
+        )
         await_until(lambda: f"{name}:output_FR" in self._ports("-o"), 5, "the speaker's ports")
         for channel in ("FL", "FR"):
             self.run("pw-link", f"{name}:output_{channel}", f"{self.MICROPHONE}:input_{channel}")
@@ -150,7 +161,8 @@ class PipeWireSession:
     def _ports(self, direction: str = "-i") -> set[str]:
         return set(self.run("pw-link", direction).split())
 
-    def _client(self, command: list[str], stdout: int | None = None) -> Process:
+    def client(self, command: list[str], stdout: int | None = None) -> Process:
+        """Start a program in the session; it ends with it, if not before."""
         process = Process(command, self.directory / "clients.log", self.environment, stdout=stdout)
         self._clients.append(process)
         return process
@@ -166,7 +178,7 @@ class Recording:
         self._session = session
         self._path = session.directory / f"recording-{len(session._clients)}.raw"
         with self._path.open("wb") as file:
-            self._process = session._client(
+            self._process = session.client(
                 [*real_time(), "pw-cat", "--record", "--raw", "--target", session.SINK]
                 + ["-P", "{ stream.capture.sink=true }", "--latency", "1024", *RAW_FORMAT, "-"],
                 stdout=file.fileno(),
