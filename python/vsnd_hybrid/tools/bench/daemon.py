@@ -28,6 +28,10 @@ class Failed(Exception):
     """A measurement could not be made. The message is one line."""
 
 
+class _Ended(Failed):
+    """The same, and the message says what became of the daemon."""
+
+
 class Daemon:
     """A command that serves a vhost-user socket, in a process group of its own.
 
@@ -48,6 +52,8 @@ class Daemon:
     def __init__(
         self, argv: Sequence[str], path: Path, environment: Mapping[str, str], *, start_s: float, limit_s: float
     ) -> None:
+        if shutil.which(argv[0], path=environment.get("PATH")) is None:
+            raise Failed(f"cannot run {argv[0]}: there is no such program")
         self._path, self._start_s, self._limit_s = path, start_s, limit_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by `close`
         self._expired = False
@@ -121,7 +127,7 @@ class Daemon:
             except OSError as error:
                 sock.close()
                 if self._over():
-                    raise Failed(f"it did not serve: the daemon {self._end()}") from error
+                    raise _Ended(f"it did not serve: the daemon {self._end()}") from error
                 if time.monotonic() > until:
                     raise Failed(f"it did not accept a connection within {self._start_s:g} s") from error
             time.sleep(_RETRY_S)
@@ -158,7 +164,7 @@ class Daemon:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if isinstance(error, (GuestError, TimeoutError, Failed)):
+            if isinstance(error, (GuestError, TimeoutError, Failed)) and not isinstance(error, _Ended):
                 raise Failed(self.why(error)) from error
         finally:
             self.close()

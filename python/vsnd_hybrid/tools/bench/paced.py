@@ -22,6 +22,8 @@ from vsnd_hybrid.wire import Status
 RATE = 48000
 #: Looked at only after so long: the engine's first wake-ups are not those that follow.
 SETTLE_S = 0.5
+#: How often streams are looked at meanwhile.
+_LOOK_S = 0.25
 #: Streams that play for longer than anybody looks.
 _LONG_FRAMES = RATE * 3600
 
@@ -46,15 +48,19 @@ def start(guest: VirtualGuest, shape: Shape, *, outputs: int, inputs: int) -> li
 
 
 def watch(runs: Runs, seconds: float) -> None:
-    """Return after `seconds` in which every stream went on. Raises `Failed`."""
-    before = [run.messages_done for run in runs]
-    end = time.monotonic() + seconds
+    """Return after `seconds` in which every stream went on. Raises `Failed` where one has stood still for `STALL_S`."""
+    now = time.monotonic()
+    end = now + seconds
+    seen = [(run.messages_done, now) for run in runs]
     while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, STALL_S))
-        now = [run.messages_done for run in runs]
-        if any(a >= b for a, b in zip(before, now, strict=True)) and time.monotonic() < end:
-            raise Failed(f"no message came back for {STALL_S:g} s")
-        before = now
+        time.sleep(min(left, _LOOK_S))
+        now = time.monotonic()
+        for i, run in enumerate(runs):
+            count, since = seen[i]
+            if run.messages_done > count:
+                seen[i] = (run.messages_done, now)
+            elif now - since >= STALL_S:
+                raise Failed(f"no message came back for {STALL_S:g} s")
 
 
 def _counters(guest: VirtualGuest) -> tuple[int, int]:
@@ -113,6 +119,8 @@ def _completions(figures: Figures, reports: Sequence[StreamReport], window: tupl
     """How evenly messages came back within `window`, over all streams; each stream by its own clock. How many there were."""
     paces, latencies, periods = [], [], 0
     for report in reports:
+        if report.aborted:
+            raise Failed(f"stream {report.stream} was cut off: {report.aborted}")
         seen = [m for m in report.done if window[0] <= m.done_ns < window[1]]
         seen.sort(key=lambda m: m.done_ns)
         periods += len(seen)
@@ -125,8 +133,6 @@ def _completions(figures: Figures, reports: Sequence[StreamReport], window: tupl
         failed = sum(m.status != Status.OK for m in seen)
         if failed:
             figures.notes.append(f"{failed} of {len(seen)} messages of stream {report.stream} came back with an error")
-        if report.aborted:
-            figures.notes.append(f"stream {report.stream} was cut off: {report.aborted}")
     intervals = list(chain.from_iterable(pace.intervals_us for pace in paces))
     jitter = list(chain.from_iterable(pace.jitter_us for pace in paces))
     for name, values in (("interval", intervals), ("jitter", jitter)):
