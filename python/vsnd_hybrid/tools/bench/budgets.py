@@ -64,7 +64,7 @@ BUDGETS: Final = (
 _SLACK: Final = {
     "kicks_per_period": 0.005,
     "switches_per_period": 0.05,
-    "signals_per_period": 0.02,
+    "signals_per_period": 0.03,
     "wakeups_per_s": 0.5,
 }
 

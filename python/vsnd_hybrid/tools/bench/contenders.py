@@ -83,8 +83,8 @@ def ours() -> Contender:
     """This program, as it is installed beside the interpreter."""
     program = Path(sys.executable).with_name("vsnd-hybrid")
     words = [str(program)] if program.exists() else [sys.executable, "-m", "vsnd_hybrid"]
-    words += ["run", "--socket-path", "{sock}", "--backend", "{backend}"]
-    return Contender("ours", shlex.join(words) + " --outputs {outputs} --inputs {inputs}")
+    options = "run --socket-path {sock} --backend {backend} --outputs {outputs} --inputs {inputs}"
+    return Contender("ours", f"{shlex.join(words)} {options}")
 
 
 def rival() -> Contender | None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vsnd_hybrid.guest import GuestError, VirtualGuest
+from vsnd_hybrid.guest import GuestError, Playback, VirtualGuest
 from vsnd_hybrid.tools.bench.context import STALL_S, Context
 from vsnd_hybrid.tools.bench.daemon import Failed
 from vsnd_hybrid.tools.bench.paced import RATE, SETTLE_S, SHAPES, watch
@@ -30,17 +30,20 @@ def lost_out(context: Context, *, shape: Shape) -> Figures:
         for _ in range(_TRIES):
             recording = session.record()
             try:
-                note = _play(guest, numbered(frames), shape)
+                report, note = _play(guest, numbered(frames), shape)
                 heard = locate(recording.heard(), frames)
                 excused = not heard.holds(frames) and recording.missed_cycles
             finally:
                 recording.close()
             if not excused:
-                return Figures(_lost(heard, frames), notes=[note] if note else [])
+                figures = Figures(_lost(heard, frames), notes=[note] if note else [])
+                if report:
+                    figures.values["xruns"] = report.xruns
+                return figures
     raise Failed(f"the recorder itself was too late for the engine, {_TRIES} times: this machine is busy")
 
 
-def _play(guest: VirtualGuest, sound: bytes, shape: Shape) -> str:
+def _play(guest: VirtualGuest, sound: bytes, shape: Shape) -> tuple[Playback | None, str]:
     """Play to the end; what went wrong at the end is a note, for what was heard until then counts."""
     run = guest.start_play(sound, period_frames=shape.period_frames, periods=shape.periods, stall=STALL_S)
     try:
@@ -48,10 +51,10 @@ def _play(guest: VirtualGuest, sound: bytes, shape: Shape) -> str:
     except GuestError as error:
         with suppress(GuestError):
             run.stop()
-        return str(error)
-    return (
-        "" if report.ok else f"not every message came back with OK: {report.aborted or report.unreturned or 'IO_ERR'}"
-    )
+        return None, str(error)
+    if report.ok:
+        return report, ""
+    return report, f"not every message came back with OK: {report.aborted or report.unreturned or 'IO_ERR'}"
 
 
 def _lost(heard: Heard, frames: int) -> dict[str, float]:

@@ -73,6 +73,7 @@ def _ratios(plt: Any, result: Result) -> Any:
     titles = [f"{o.scenario}, {FIGURES[o.figure].title}" for o, _, _ in bars]
     axes.set_yticks([-i for i in range(len(bars))], titles, fontsize=8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("×{x:g}")
     axes.set_ylim(-len(bars) + 0.4, 0.6)
     axes.set_title(f"as a multiple of {result.contenders[0].name} (bars: the range over the repeats)", loc="left")
     axes.grid(axis="x", color=_GRID, linewidth=0.6)
@@ -110,7 +111,7 @@ def _histogram(axes: Any, result: Result, outcome: Outcome, name: str) -> None:
             histtype="stepfilled", alpha=0.55, color=_colour(result, entry.contender), label=entry.contender,
         )  # fmt: skip
     axes.set_yscale("log")
-    axes.set_yticks([])
+    axes.tick_params(axis="y", which="both", left=False, labelleft=False)
     axes.set_title(outcome.scenario, loc="left", fontsize=10)
     axes.set_xlabel(f"{SERIES[name].title}, {SERIES[name].unit}")
     axes.legend(frameon=False, fontsize=8)

@@ -150,7 +150,7 @@ def date(result: Result) -> str:
 def write(result: Result, path: Path) -> None:
     """As JSON; a file that is there is replaced in one step. OSError."""
     beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
+    beside.write_bytes(msgspec.json.encode(result))
     beside.replace(path)
 
 
