@@ -151,9 +151,12 @@ def _completions(figures: Figures, reports: Sequence[StreamReport], window: tupl
 
 def floor(context: Context, *, shape: Shape, capture: bool) -> Figures:
     """The same stream by pw-cat, which asks for the same latency: what the engine itself costs a client."""
+    from vsnd_hybrid.tools.session.pipewire import real_time
+
     session = context.sessions.pipewire()
     how = ["--record"] if capture else ["--playback"]
-    command = ["pw-cat", *how, "--raw", "--target", session.MICROPHONE if capture else session.SINK]
+    # A daemon's callback runs on a real-time thread, pw-cat's on its only one.
+    command = [*real_time(), "pw-cat", *how, "--raw", "--target", session.MICROPHONE if capture else session.SINK]
     command += ["--latency", str(shape.period_frames), "--format", "s16", "--rate", str(RATE), "--channels", "2", "-"]
     with ExitStack() as stack:
         nothing = stack.enter_context(open("/dev/zero", "rb"))

@@ -9,9 +9,10 @@ from typing import Any
 from vsnd_hybrid.tools.bench.figures import FIGURES, SERIES
 from vsnd_hybrid.tools.bench.numbers import percentile
 from vsnd_hybrid.tools.bench.result import Outcome, Result
+from vsnd_hybrid.tools.demo.picture import GRID, INK, style
 
 _COLOURS = ("#1f6f8b", "#e07a3f", "#7a9e3f", "#8b5f9e", "#b0485a")
-_INK, _GRID, _NOISE = "#22303c", "#d8dee4", "#9aa7b3"
+_NOISE = "#9aa7b3"
 _FORMATS = ("png", "svg")
 
 
@@ -23,7 +24,7 @@ def draw(result: Result, directory: Path) -> list[Path]:
     from matplotlib import pyplot as plt
 
     files = []
-    with plt.rc_context(_style()):
+    with plt.rc_context({**style(), "font.size": 9, "svg.hashsalt": "vsnd-hybrid"}):
         figure = _ratios(plt, result)
         if figure is not None:
             files.append(_save(plt, figure, directory / "ratios"))
@@ -65,18 +66,18 @@ def _ratios(plt: Any, result: Result) -> Any:
         axes.barh(
             -i, ratio.value, height=0.7, color=_colour(result, name), label=None if name in labelled else name,
             xerr=[[ratio.value - ratio.low], [ratio.high - ratio.value]],
-            error_kw={"ecolor": _INK, "elinewidth": 0.8},
+            error_kw={"ecolor": INK, "elinewidth": 0.8},
         )  # fmt: skip
         labelled.add(name)
         axes.annotate(f" ×{ratio.value:.2f}", (max(ratio.value, ratio.high), -i), va="center", fontsize=8)
-    axes.axvline(1, color=_INK, linewidth=1)
+    axes.axvline(1, color=INK, linewidth=1)
     titles = [f"{o.scenario}, {FIGURES[o.figure].title}" for o, _, _ in bars]
     axes.set_yticks([-i for i in range(len(bars))], titles, fontsize=8)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("×{x:g}")
     axes.set_ylim(-len(bars) + 0.4, 0.6)
     axes.set_title(f"as a multiple of {result.contenders[0].name} (bars: the range over the repeats)", loc="left")
-    axes.grid(axis="x", color=_GRID, linewidth=0.6)
+    axes.grid(axis="x", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3 / len(bars) - 0.02), ncols=4, frameon=False)
     return figure
@@ -115,16 +116,3 @@ def _histogram(axes: Any, result: Result, outcome: Outcome, name: str) -> None:
     axes.set_title(outcome.scenario, loc="left", fontsize=10)
     axes.set_xlabel(f"{SERIES[name].title}, {SERIES[name].unit}")
     axes.legend(frameon=False, fontsize=8)
-
-
-def _style() -> Any:
-    """matplotlib's parameters; their type names every one that there is."""
-    ink = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
-    return {
-        **dict.fromkeys(ink, _INK),
-        "axes.edgecolor": _GRID,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "font.size": 9,
-        "svg.hashsalt": "vsnd-hybrid",
-    }
