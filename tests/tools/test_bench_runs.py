@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,26 +19,28 @@ from tests.daemon import executable
 DAEMONS = Path(__file__).with_name("bench_daemons.py")
 
 
+#: In the environment of all that a bench of these tests starts.
+MARK = f"VSND_BENCH_TEST={os.getpid()}"
+
+
 def bench(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [executable(), "bench", "--dir", str(directory), "--repeats", "1", "--seconds", "0.3", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    name, _, value = MARK.partition("=")
+    environment = os.environ | {name: value}
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment)
 
 
 def cmd(how: str) -> str:
     return f"--cmd={how}={shlex.quote(sys.executable)} {shlex.quote(str(DAEMONS))} {how} {{sock}}"
 
 
-def left_behind() -> list[str]:
-    """Processes of a bench that still run."""
+def left_behind() -> list[int]:
+    """Processes that a bench of these tests started and that still run."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if "/tmp/vsnd-bench-" in line:
-                found.append(line)
+        with suppress(OSError):
+            if entry.name.isdigit() and MARK.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
     return found
 
 
