@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vsnd_hybrid.tools.session.pipewire import PipeWireSession
 
 #: Seconds until a daemon's socket must be there.
-START_S = 5.0
+START_S = 10.0
 #: Seconds without a message coming back after which a stream is given up.
 STALL_S = 2.0
 

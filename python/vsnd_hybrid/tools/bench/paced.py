@@ -225,7 +225,7 @@ def scenarios() -> list[Scenario]:
             found.append(_scenario(engine, shape, 0, 1))
             found.append(_scenario(engine, shape, 1, 1))
         found += [_scenario(engine, SHAPES[0], streams, 0) for streams in (4, 8)]
-        found += [_scenario(engine, SHAPES[0], 0, 4)]
+        found += [_scenario(engine, SHAPES[0], 0, streams) for streams in (4, 8)]
     found += [
         Scenario(
             name=f"isolation-128x4-{engine}",
