@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ from vsnd_hybrid.tools.bench.result import Result, read
 from vsnd_hybrid.tools.session.pipewire import installed
 
 from tests.daemon import executable
+from tests.processes import await_until
 
 DAEMONS = Path(__file__).with_name("bench_daemons.py")
 
@@ -23,11 +25,18 @@ DAEMONS = Path(__file__).with_name("bench_daemons.py")
 MARK = f"VSND_BENCH_TEST={os.getpid()}"
 
 
-def bench(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [executable(), "bench", "--dir", str(directory), "--repeats", "1", "--seconds", "0.3", *arguments]
+def command_of(directory: Path, *arguments: str) -> list[str]:
+    return [executable(), "bench", "--dir", str(directory), "--repeats", "1", "--seconds", "0.3", *arguments]
+
+
+def environment() -> dict[str, str]:
     name, _, value = MARK.partition("=")
-    environment = os.environ | {name: value}
-    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment)
+    return os.environ | {name: value}
+
+
+def bench(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = command_of(directory, *arguments)
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment())
 
 
 def cmd(how: str) -> str:
@@ -42,6 +51,13 @@ def left_behind() -> list[int]:
             if entry.name.isdigit() and MARK.encode() in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
+
+
+def serves(pid: int) -> bool:
+    """It is a daemon."""
+    with suppress(OSError):
+        return b"--socket-path" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def only_error(result: Result, contender: str) -> str:
@@ -115,6 +131,22 @@ def test_frames_that_a_daemon_loses_are_counted(tmp_path: Path) -> None:
     values = read(tmp_path / "bench.json").outcomes[0].entries[0].runs[0].values
     assert values["frames_lost"] >= 480
     assert values["frames_repeated"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_bench_that_is_ended_reports_what_it_has_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = ("--seconds=60", "--scenario=null-480x4-out")
+    with subprocess.Popen(
+        command_of(tmp_path, *arguments), env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        await_until(lambda: any(map(serves, left_behind())), 30, "a daemon under measurement")
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert read(tmp_path / "bench.json").interrupted
+    assert "ended before all scenarios were through" in (tmp_path / "report.md").read_text()
+    assert not left_behind()
 
 
 def test_the_scenarios_are_listed(tmp_path: Path) -> None:

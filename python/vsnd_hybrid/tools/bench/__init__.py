@@ -6,6 +6,7 @@ measurement and take turns; the first one is measured once more in every round, 
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ def listing() -> str:
 
 
 def run(options: Options) -> int:
-    """Measure and report. Returns 0; 1 if the first contender failed in any scenario; 130 after Ctrl-C.
+    """Measure and report. Returns 0; 1 if the first contender failed in any scenario; 130 after Ctrl-C or SIGTERM.
 
     Raises
     ------
@@ -104,6 +105,8 @@ def _measure(
         syscalls=syscalls,
         progress=progress,
     )
+    # SIGTERM ends it as Ctrl-C does: with a report, and nothing left behind.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for outcome in outcomes:
             result.outcomes.append(outcome)
@@ -116,6 +119,7 @@ def _measure(
         result.interrupted = True
     finally:
         outcomes.close()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _report(result: Result, directory: Path, file: Path) -> None:

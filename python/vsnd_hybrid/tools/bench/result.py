@@ -127,7 +127,7 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 def machine() -> Machine:
     """This one."""
-    cpu = platform.processor() or platform.machine()
+    cpu = platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
