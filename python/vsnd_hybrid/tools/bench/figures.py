@@ -45,6 +45,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "latency_step_ms": Figure("told of 20 ms more in the sink", "ms", ratio=False),
     "xruns": Figure("xruns", "", 0, ratio=False),
     "frames_lost": Figure("frames lost", "", 0, ratio=False),
+    "frames_lost_first": Figure("of these at the beginning", "", 0, ratio=False),
     "frames_repeated": Figure("frames repeated or out of order", "", 0, ratio=False),
     "gaps": Figure("gaps of silence", "", 0, ratio=False),
     "gap_frames": Figure("frames of silence in gaps", "", 0, ratio=False),

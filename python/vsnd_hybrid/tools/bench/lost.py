@@ -60,6 +60,7 @@ def _play(guest: VirtualGuest, sound: bytes, shape: Shape) -> tuple[Playback | N
 def _lost(heard: Heard, frames: int) -> dict[str, float]:
     return {
         "frames_lost": frames - heard.found,
+        "frames_lost_first": max(0, heard.first),
         "frames_repeated": heard.repeated + heard.disordered,
         "gaps": len(heard.silences),
         "gap_frames": sum(length for _, length in heard.silences),
