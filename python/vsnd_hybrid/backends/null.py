@@ -25,6 +25,7 @@ class NullBackend(Backend):
     """
 
     name: ClassVar[str] = "null"
+    blocks: ClassVar[bool] = False
     uses: ClassVar[Needs] = Needs(permits=frozenset())
 
     def __init__(self, *, paced: str = "true", copy: str = "false") -> None:
