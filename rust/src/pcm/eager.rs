@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::stream::Stream;
 use crate::vhost::{Caller, lock};
 
-/// How long a stop may go unnoticed.
-const SLICE: Duration = Duration::from_millis(50);
+/// How long a stop may go unnoticed; whoever stops waits for that.
+const SLICE: Duration = Duration::from_millis(5);
 /// Bytes moved at once.
 const SCRATCH: usize = 1 << 17;
 
