@@ -20,11 +20,12 @@ RUST := $(shell find rust -name '*.rs' 2>/dev/null)
 
 TIME ?= 60
 TARGETS ?=
+BENCH ?=
 
-.PHONY: help run test lint bench fuzz guest build system rust clean
+.PHONY: help run test lint bench bench-rival bench-path fuzz guest build system rust clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 run: build ## a guest plays a tune through the device into a file: is every frame there?
 	@$(BIN)/vsnd-hybrid demo
@@ -43,7 +44,14 @@ lint: build .venv/.dev ## ruff, mypy --strict, stubtest, rustfmt, clippy
 	$(CARGO) clippy --quiet --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --all-targets --features python -- -D warnings
 
-bench: rust ## what the audio path costs (criterion)
+bench: build ## what the daemon costs, beside vhost-device-sound if it is installed: BENCH='--quick' and other options
+	@scripts/system-setup bench
+	@$(BIN)/vsnd-hybrid bench $(BENCH)
+
+bench-rival: rust ## install vhost-device-sound, which make bench compares with
+	@scripts/bench-rival
+
+bench-path: rust ## what the audio path costs (criterion)
 	$(CARGO) bench
 
 fuzz: build .venv/.dev ## fuzz what guests and front ends can reach: TIME=60 seconds for each of TARGETS
@@ -55,7 +63,7 @@ guest: system build .venv/.dev ## a shell in a small Linux that has the sound ca
 build: rust .venv/.built ## the extension, in .venv
 
 clean: ## remove all that was built or downloaded
-	rm -rf target rust/fuzz/target .venv .cache demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf target rust/fuzz/target .venv .cache demo bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find python tests examples -name __pycache__ -prune -exec rm -rf {} +
 	rm -f python/vsnd_hybrid/_core*.so
 

@@ -522,6 +522,19 @@ class ClockPort:
     def close(self) -> None:
         """Returns when the clock's thread touches the port no more. Idempotent."""
 
+@final
+class EagerPort:
+    """A port that moves as fast as the guest can, on a native thread of its own: what is played is copied out and dropped,
+    what is recorded is silence. For measurements. The stream's port must be configured.
+    """
+
+    def __new__(cls, port: PcmPort) -> EagerPort: ...
+    def start(self) -> None:
+        """Begin to move. OSError if there can be no thread."""
+
+    def stop(self) -> None:
+        """Pause; when it returns the thread is gone. Idempotent."""
+
 # ---------------------------------------------------------------- engine: what audio servers call back
 
 @final
@@ -699,10 +712,12 @@ class SoundDriver:
         batch: int = 16,
         message_bytes: int | None = None,
         capture: bool = False,
+        indirect: bool = True,
+        limit: float | None = None,
         stall: float = 5.0,
     ) -> dict[str, int]:
-        """Messages as fast as they come back, `depth` in flight, woken for `batch` of them: messages, elapsed_ns, kicks,
-        signals, failed."""
+        """Messages as fast as they come back, `depth` in flight, woken for `batch` of them; after `limit` seconds no more
+        are offered: messages, elapsed_ns, kicks, signals, failed."""
 
     def take_events(self) -> list[tuple[int, int, int]]:
         """Code, data and time (CLOCK_MONOTONIC ns) of the events since the last call."""

@@ -165,3 +165,45 @@ def demo(directory: str) -> int:
     from vsnd_hybrid.tools.demo import run
 
     return run(directory)
+
+
+@cli.command(short_help="Measure this daemon, beside others in the same run.")
+@click.option(
+    "--cmd",
+    "commands",
+    multiple=True,
+    metavar="NAME=COMMAND",
+    help="A daemon to measure, the first is what the others are compared with: {sock} stands for the socket's path, "
+    "{backend}, {outputs} and {inputs} for what a scenario needs.  [default: ours, and vhost-device-sound if installed]",
+)
+@click.option("--scenario", "scenarios", multiple=True, metavar="NAME", help="A scenario, a group, or a pattern.")
+@click.option("--repeats", type=click.IntRange(1, 1000), metavar="N", help="Rounds.  [default: 3; quick: 2]")
+@click.option(
+    "--seconds", type=click.FloatRange(0.1, 3600), metavar="S", help="How long to look.  [default: 2; quick: 0.5]"
+)
+@click.option("--quick", is_flag=True, help="A few scenarios, shortly.")
+@click.option("--no-noise", is_flag=True, help="Do not measure the first one once more.")
+@click.option("--no-syscalls", is_flag=True, help="Do not count system calls, in a pass of its own.")
+@click.option(
+    "--dir", "directory", default="bench", show_default=True, metavar="DIR", help="Where report and pictures are put."
+)
+@click.option("--json", "json_file", metavar="FILE", help="The result as JSON.  [default: bench.json in DIR]")
+@click.option("--list", "listed", is_flag=True, help="List the scenarios, and exit.")
+def bench(listed: bool, directory: str, json_file: str | None, no_noise: bool, no_syscalls: bool, **values: Any) -> int:
+    """Measure what any vhost-user sound device costs, beside others in the same run."""
+    from pathlib import Path
+
+    from vsnd_hybrid.tools.bench import Options, listing, run
+
+    if listed:
+        click.echo(listing())
+        return 0
+    return run(
+        Options(
+            directory=Path(directory),
+            json=Path(json_file) if json_file else None,
+            noise=not no_noise,
+            syscalls=not no_syscalls,
+            **values,
+        )
+    )

@@ -1,5 +1,5 @@
 //! What a message costs on the way from the guest's ring to an engine's buffer and back, in this process and over a real
-//! socket's rings: `make bench`.
+//! socket's rings: `make bench-path`.
 
 #[path = "../tests/common/mod.rs"]
 mod common;

@@ -262,8 +262,21 @@ fn queues_of_any_power_of_two_work() {
 fn a_flood_sends_as_many_messages_as_asked() {
     let bench = Bench::new();
     let driver = connect(&bench, options());
-    let flood = FloodOptions { depth: 32, batch: 16, messages: 2000 };
+    let flood = FloodOptions { messages: 2000, ..FloodOptions::default() };
     let report = driver.flood(&stream(false), flood).expect("flood");
     assert_eq!((report.messages, report.failed), (2000, 0));
     assert!(report.rate() > 0.0);
+}
+
+#[test]
+fn a_flood_ends_at_its_time_limit_with_everything_given_back() {
+    let bench = Bench::new();
+    let driver = connect(&bench, options());
+    let direct = Shape { indirect: false, ..Shape::default() };
+    let flood = FloodOptions { depth: 16, limit: Duration::from_millis(50), ..FloodOptions::default() };
+    let report = driver.flood(&StreamOptions { shape: direct, ..stream(false) }, flood).expect("flood");
+    assert!(report.messages >= 16);
+    assert_eq!(report.failed, 0);
+    let queue = driver.queue(2).expect("tx").lock();
+    assert_eq!(queue.free(), usize::from(queue.size()), "every descriptor came back");
 }

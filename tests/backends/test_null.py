@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from vsnd_hybrid.backends import registry
+from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.guest import numbered
 
 from tests.backends.conftest import OUTPUT, GuestFactory
@@ -27,9 +28,26 @@ def test_capture_is_silence_of_the_format(guest_on: GuestFactory) -> None:
     assert guest.record(frames=4800, format="U8", channels=1).data == b"\x80" * 4800
 
 
-def test_unpaced_everything_comes_back_at_once(guest_on: GuestFactory) -> None:
-    guest = guest_on(registry.create("null,paced=false"), (OUTPUT,))
+@pytest.mark.parametrize("spec", ["null,paced=false", "null,paced=false,copy=true"])
+def test_unpaced_everything_comes_back_at_once(guest_on: GuestFactory, spec: str) -> None:
+    guest = guest_on(registry.create(spec), (OUTPUT,))
     report = guest.play(numbered(48000), total_frames=60 * 48000, period_frames=4800)
     assert report.ok
     assert report.frames == 60 * 48000
     assert report.seconds < 30, "a minute of sound took as long as half of it"
+
+
+def test_unpaced_and_copied_capture_is_silence_too(guest_on: GuestFactory) -> None:
+    guest = guest_on(registry.create("null,paced=false,copy=true"))
+    assert guest.record(frames=48000, format="U8", channels=1).data == b"\x80" * 48000
+
+
+def test_a_copy_that_stops_goes_on_at_the_next_start(guest_on: GuestFactory) -> None:
+    guest = guest_on(registry.create("null,paced=false,copy=true"), (OUTPUT,))
+    for _ in range(3):
+        assert guest.play(numbered(48000)).ok
+
+
+def test_a_copy_by_the_clock_is_no_choice() -> None:
+    with pytest.raises(BackendError, match="copy is for paced=false"):
+        registry.create("null,copy=true")

@@ -75,7 +75,7 @@ def test_help_names_every_option(option: str) -> None:
 def test_help_lists_every_command() -> None:
     done = command("--help")
     assert done.returncode == 0
-    assert {"run", "demo"} <= set(done.stdout.split())
+    assert {"run", "demo", "bench"} <= set(done.stdout.split())
 
 
 def test_the_version_is_told() -> None:
@@ -85,7 +85,7 @@ def test_the_version_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["rum"], ["run", "--sockets", "x"], ["run", "--log-level", "loud"], ["demo", "x"]]
+    "arguments", [["rum"], ["run", "--sockets", "x"], ["run", "--log-level", "loud"], ["demo", "x"], ["bench", "x"]]
 )
 def test_a_wrong_command_is_one_line_and_status_2(arguments: list[str]) -> None:
     done = command(*arguments)

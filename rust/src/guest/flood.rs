@@ -18,6 +18,14 @@ pub struct FloodOptions {
     pub batch: u16,
     /// Messages in all.
     pub messages: u64,
+    /// Nothing more is offered after so long, whatever `messages` says.
+    pub limit: Duration,
+}
+
+impl Default for FloodOptions {
+    fn default() -> Self {
+        FloodOptions { depth: 32, batch: 16, messages: u64::MAX, limit: Duration::MAX }
+    }
 }
 
 /// What came of it.
@@ -92,8 +100,9 @@ impl Driver {
         let mut left = flood.messages;
         let mut in_flight = 0u64;
         {
+            let depth = heads.len() as u64;
             let mut queue = shared.lock();
-            for &head in heads.iter().take(left as usize) {
+            for &head in heads.iter().take(left.min(depth) as usize) {
                 queue.offer(head);
                 in_flight += 1;
             }
@@ -102,11 +111,15 @@ impl Driver {
         }
         self.must(wire::START, options.stream)?;
         let begin = Instant::now();
+        let end = begin.checked_add(flood.limit);
         while in_flight > 0 {
             let batch = u64::from(flood.batch.max(1)).min(in_flight) as u16;
             if !shared.wait(batch, options.stall)? {
                 let what = format!("{in_flight} messages of stream {}", options.stream);
                 return Err(GuestError::Timeout { what, seconds: options.stall.as_secs_f64() });
+            }
+            if end.is_some_and(|e| Instant::now() >= e) {
+                left = 0;
             }
             let mut queue = shared.lock();
             queue.disarm();

@@ -2,6 +2,7 @@
 //! Nothing here decides: Python says what a stream does, engines ask for bytes. No Python here.
 
 pub mod clock;
+pub mod eager;
 pub mod message;
 pub mod router;
 pub mod shortage;

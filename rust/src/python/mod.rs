@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 mod bytes;
 mod chain;
 mod clock;
+mod eager;
 mod engine;
 mod error;
 mod event;
@@ -42,6 +43,8 @@ mod _core {
     use super::chain::DescriptorChain;
     #[pymodule_export]
     use super::clock::ClockPort;
+    #[pymodule_export]
+    use super::eager::EagerPort;
     #[pymodule_export]
     use super::engine::{NativePort, PipeWirePort};
     #[pymodule_export]

@@ -7,7 +7,7 @@ from typing import Any
 
 from vsnd_hybrid.tools.demo.result import Result
 
-_LEFT, _RIGHT, _INK, _GRID = "#1f6f8b", "#e07a3f", "#22303c", "#d8dee4"
+_LEFT, _RIGHT, INK, GRID = "#1f6f8b", "#e07a3f", "#22303c", "#d8dee4"
 
 
 def draw(result: Result, file: Path) -> None:
@@ -25,7 +25,7 @@ def draw(result: Result, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     samples = np.frombuffer(result.heard, dtype="<i2").reshape(-1, 2) / 32768
-    with plt.rc_context(_style()):
+    with plt.rc_context(style()):
         figure, (left, right, clock) = plt.subplots(
             3, 1, figsize=(10, 6), sharex=True, height_ratios=(2, 2, 3), layout="constrained"
         )
@@ -47,7 +47,7 @@ def draw(result: Result, file: Path) -> None:
         deviations = np.asarray(result.deviations_ms())
         period_ms = result.period_frames / result.rate * 1000
         times = np.asarray(result.completions_s) - result.completions_s[0]
-        clock.axhline(0, color=_INK, linewidth=0.8)
+        clock.axhline(0, color=INK, linewidth=0.8)
         clock.plot(times, deviations, ".", color=_LEFT, markersize=4, alpha=0.8)
         limit = max(1.0, float(np.abs(deviations).max()) * 1.2)
         clock.set_ylim(-limit, limit)
@@ -59,19 +59,19 @@ def draw(result: Result, file: Path) -> None:
         clock.set_ylabel("ms")
         clock.set_xlabel("seconds")
         for axes in (left, right, clock):
-            axes.grid(axis="y", color=_GRID, linewidth=0.6)
+            axes.grid(axis="y", color=GRID, linewidth=0.6)
             axes.set_axisbelow(True)
             axes.margins(x=0.01)
         figure.savefig(file, dpi=110)
         plt.close(figure)
 
 
-def _style() -> Any:
+def style() -> Any:
     """matplotlib's parameters; their type names every one that there is."""
     ink = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
     return {
-        **dict.fromkeys(ink, _INK),
-        "axes.edgecolor": _GRID,
+        **dict.fromkeys(ink, INK),
+        "axes.edgecolor": GRID,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.titlesize": 12,

@@ -170,7 +170,7 @@ impl SoundDriver {
     }
 
     #[pyo3(signature = (stream, messages, *, buffer_bytes, period_bytes, features, channels, format, rate, depth = 32,
-        batch = 16, message_bytes = None, capture = false, stall = 5.0))]
+        batch = 16, message_bytes = None, capture = false, indirect = true, limit = None, stall = 5.0))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn flood<'py>(
         &self,
@@ -187,6 +187,8 @@ impl SoundDriver {
         batch: u16,
         message_bytes: Option<u32>,
         capture: bool,
+        indirect: bool,
+        limit: Option<f64>,
         stall: f64,
     ) -> PyResult<Bound<'py, PyDict>> {
         let options = StreamOptions {
@@ -194,11 +196,12 @@ impl SoundDriver {
             capture,
             params: PcmParams { buffer_bytes, period_bytes, features, channels, format, rate },
             message_bytes,
-            shape: Shape::default(),
+            shape: Shape { indirect, ..Shape::default() },
             starve: None,
             stall: seconds(stall)?,
         };
-        let r = py.detach(|| self.0.flood(&options, FloodOptions { depth, batch, messages }))?;
+        let flood = FloodOptions { depth, batch, messages, limit: limit.map_or(Ok(Duration::MAX), seconds)? };
+        let r = py.detach(|| self.0.flood(&options, flood))?;
         let d = PyDict::new(py);
         for (name, value) in [
             ("messages", r.messages),

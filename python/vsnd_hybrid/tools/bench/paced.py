@@ -1,0 +1,240 @@
+"""Streams in real time, on the clock or on PipeWire: what a second of sound costs, and how evenly messages come back."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from vsnd_hybrid.guest import StreamReport, StreamRun, VirtualGuest, numbered
+from vsnd_hybrid.tools.bench import probe
+from vsnd_hybrid.tools.bench.contenders import Unsupported
+from vsnd_hybrid.tools.bench.context import STALL_S, Context
+from vsnd_hybrid.tools.bench.daemon import Daemon, Failed
+from vsnd_hybrid.tools.bench.numbers import Pace, Spread, percentile
+from vsnd_hybrid.tools.bench.scenario import Figures, Scenario, Shape
+from vsnd_hybrid.wire import Status
+
+RATE = 48000
+#: Looked at only after so long: the engine's first wake-ups are not those that follow.
+SETTLE_S = 0.5
+#: How often streams are looked at meanwhile.
+_LOOK_S = 0.25
+#: Streams that play for longer than anybody looks.
+_LONG_FRAMES = RATE * 3600
+
+Runs = Sequence[StreamRun[Any]]
+
+
+def start(guest: VirtualGuest, shape: Shape, *, outputs: int, inputs: int) -> list[StreamRun[Any]]:
+    """Start so many streams of each direction. Raises `Unsupported` if the device has fewer."""
+    runs: list[StreamRun[Any]] = []
+    for capture, count in ((False, outputs), (True, inputs)):
+        ids = [stream.id for stream in guest.streams if stream.capture == capture]
+        if len(ids) < count:
+            raise Unsupported(f"it has {len(ids)} of {count} {'inputs' if capture else 'outputs'}")
+        about: dict[str, Any] = {"period_frames": shape.period_frames, "periods": shape.periods, "stall": STALL_S}
+        for stream in ids[:count]:
+            if capture:
+                runs.append(guest.start_record(frames=_LONG_FRAMES, stream=stream, **about))
+            else:
+                sound = numbered(RATE)
+                runs.append(guest.start_play(sound, total_frames=_LONG_FRAMES, stream=stream, **about))
+    return runs
+
+
+def watch(runs: Runs, seconds: float) -> None:
+    """Return after `seconds` in which every stream went on. Raises `Failed` where one has stood still for `STALL_S`."""
+    now = time.monotonic()
+    end = now + seconds
+    seen = [(run.messages_done, now) for run in runs]
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_S))
+        now = time.monotonic()
+        for i, run in enumerate(runs):
+            count, since = seen[i]
+            if run.messages_done > count:
+                seen[i] = (run.messages_done, now)
+            elif now - since >= STALL_S:
+                raise Failed(f"no message came back for {STALL_S:g} s")
+
+
+def _counters(guest: VirtualGuest) -> tuple[int, int]:
+    queues = guest.queue(2), guest.queue(3)
+    return sum(queue.kicks for queue in queues), sum(queue.signals for queue in queues)
+
+
+def measure(context: Context, *, shape: Shape, outputs: int, inputs: int) -> Figures:
+    """So many streams of one shape, looked at after they have settled."""
+    with context.daemon() as daemon, daemon.guest() as guest:
+        runs = start(guest, shape, outputs=outputs, inputs=inputs)
+        watch(runs, SETTLE_S)
+        if context.counting:
+            return _count(daemon, runs, context.seconds)
+        before, counters = probe.snapshot(daemon.pids), _counters(guest)
+        watch(runs, context.seconds)
+        after, counters_after = probe.snapshot(daemon.pids), _counters(guest)
+        memory = probe.memory(daemon.pids)
+        reports = [run.stop() for run in runs]
+    spent = after.since(before)
+    figures = Figures()
+    periods = _completions(figures, reports, (before.time_ns, after.time_ns))
+    figures.values |= _costs(spent, periods, RATE / shape.period_frames * len(runs))
+    figures.values["kicks_per_period"] = (counters_after[0] - counters[0]) / periods
+    figures.values["signals_per_period"] = (counters_after[1] - counters[1]) / periods
+    figures.values |= probe.megabytes(memory)
+    due = spent.time_ns / 1e9 * RATE / shape.period_frames * len(runs)
+    if not 0.8 < periods / due < 1.25:
+        figures.notes.append(f"it does not keep time: {periods} periods where {due:.0f} were due")
+    return figures
+
+
+def _count(daemon: Daemon, runs: Runs, seconds: float) -> Figures:
+    before = sum(run.messages_done for run in runs)
+    counted = probe.syscalls(daemon.pids, seconds)
+    periods = sum(run.messages_done for run in runs) - before
+    if counted is None:
+        raise Failed("neither perf nor strace can count system calls here")
+    calls, tool = counted
+    return Figures({"syscalls_per_period": calls / max(1, periods)}, notes=[f"system calls by {tool}"])
+
+
+def _costs(spent: probe.Snapshot, periods: int, periods_per_s: float) -> dict[str, float]:
+    """A second is one of sound, which is not one of the clock if the daemon does not keep time."""
+    return {
+        "cpu_ms_per_s": spent.cpu_ns / 1e6 / (periods / periods_per_s),
+        "cpu_ns_per_buffer": spent.cpu_ns / periods,
+        "switches_per_period": (spent.voluntary + spent.involuntary) / periods,
+        "voluntary_per_period": spent.voluntary / periods,
+        "involuntary_per_period": spent.involuntary / periods,
+        "threads": spent.threads,
+    }
+
+
+def _completions(figures: Figures, reports: Sequence[StreamReport], window: tuple[int, int]) -> int:
+    """How evenly messages came back within `window`, over all streams; each stream by its own clock. How many there were."""
+    paces, latencies, periods = [], [], 0
+    for report in reports:
+        if report.aborted:
+            raise Failed(f"stream {report.stream} was cut off: {report.aborted}")
+        seen = [m for m in report.done if window[0] <= m.done_ns < window[1]]
+        seen.sort(key=lambda m: m.done_ns)
+        periods += len(seen)
+        try:
+            frames = [m.bytes // report.frame_bytes for m in seen]
+            paces.append(Pace.of([m.done_ns for m in seen], frames, report.rate))
+        except ValueError as error:
+            raise Failed(str(error)) from error
+        latencies += [m.latency_bytes * 1000 / report.frame_bytes / report.rate for m in seen]
+        failed = sum(m.status != Status.OK for m in seen)
+        if failed:
+            figures.notes.append(f"{failed} of {len(seen)} messages of stream {report.stream} came back with an error")
+    intervals = list(chain.from_iterable(pace.intervals_us for pace in paces))
+    jitter = list(chain.from_iterable(pace.jitter_us for pace in paces))
+    for name, values in (("interval", intervals), ("jitter", jitter)):
+        spread = Spread.of(values)
+        for key, value in zip(("p50", "p99", "p999", "max"), spread, strict=True):
+            figures.values[f"{name}_{key}_us"] = value
+    figures.values |= {
+        "pacing_ppm": max((pace.error_ppm for pace in paces), key=abs),
+        "latency_told_ms": percentile(latencies, 50),
+        "latency_jump_ms": percentile(latencies, 99) - percentile(latencies, 1),
+        "xruns": sum(report.xruns for report in reports),
+    }
+    figures.series |= {"interval_us": intervals, "jitter_us": jitter, "latency_told_ms": latencies}
+    return periods
+
+
+def floor(context: Context, *, shape: Shape, capture: bool) -> Figures:
+    """The same stream by pw-cat, which asks for the same latency: what the engine itself costs a client."""
+    from vsnd_hybrid.tools.session.pipewire import real_time
+
+    session = context.sessions.pipewire()
+    how = ["--record"] if capture else ["--playback"]
+    # A daemon's callback runs on a real-time thread, pw-cat's on its only one.
+    command = [*real_time(), "pw-cat", *how, "--raw", "--target", session.MICROPHONE if capture else session.SINK]
+    command += ["--latency", str(shape.period_frames), "--format", "s16", "--rate", str(RATE), "--channels", "2", "-"]
+    with ExitStack() as stack:
+        nothing = stack.enter_context(open("/dev/zero", "rb"))
+        away = stack.enter_context(open("/dev/null", "wb"))
+        player = subprocess.Popen(
+            command, stdin=nothing, stdout=away, stderr=subprocess.DEVNULL, env=session.environment
+        )
+        stack.callback(player.wait)
+        stack.callback(player.kill)
+        time.sleep(2 * SETTLE_S)
+        before = probe.snapshot([player.pid])
+        time.sleep(context.seconds)
+        after = probe.snapshot([player.pid])
+        memory = probe.memory([player.pid])
+        if player.poll() is not None:
+            raise Failed(f"pw-cat ended with status {player.returncode}")
+    spent = after.since(before)
+    if not spent.voluntary:
+        raise Failed("pw-cat did not play")
+    periods_per_s = RATE / shape.period_frames
+    periods = round(spent.time_ns / 1e9 * periods_per_s)
+    return Figures(_costs(spent, periods, periods_per_s) | probe.megabytes(memory))
+
+
+def _scenario(engine: str, shape: Shape, outputs: int, inputs: int, *, quick: bool = False) -> Scenario:
+    if outputs and inputs:
+        way = "both"
+    else:
+        way = "out" if outputs else "in"
+    streams = outputs + inputs
+    many = "" if streams == 1 or way == "both" else f"-{streams}"
+    single: Callable[[Context], Figures] | None = None
+    if engine == "pipewire" and streams == 1:
+        single = partial(floor, shape=shape, capture=bool(inputs))
+    words = {"out": "playback", "in": "capture", "both": "playback and capture"}[way]
+    return Scenario(
+        name=f"{engine}-{shape}-{way}{many}",
+        group=f"paced-{engine}",
+        title=f"{words} at {shape}, {streams} stream{'s' if streams > 1 else ''}, {engine}",
+        engine=engine,
+        figure="cpu_ms_per_s",
+        measure=partial(measure, shape=shape, outputs=outputs, inputs=inputs),
+        outputs=max(1, outputs),
+        inputs=max(1, inputs),
+        quick=quick,
+        floor=single,
+        parameters={
+            "period_frames": shape.period_frames,
+            "periods": shape.periods,
+            "outputs": outputs,
+            "inputs": inputs,
+        },
+    )
+
+
+SHAPES = (Shape(480, 4), Shape(480, 2), Shape(1024, 2), Shape(128, 4))
+
+
+def scenarios() -> list[Scenario]:
+    """Every shape out, in and both ways; four and eight streams at the first shape; a daemon whose Python is busy."""
+    found = []
+    for engine in ("null", "pipewire"):
+        for shape in SHAPES:
+            quick = shape in ((SHAPES[0],) if engine == "null" else (SHAPES[0], SHAPES[2]))
+            found.append(_scenario(engine, shape, 1, 0, quick=quick))
+            found.append(_scenario(engine, shape, 0, 1))
+            found.append(_scenario(engine, shape, 1, 1))
+        found += [_scenario(engine, SHAPES[0], streams, 0) for streams in (4, 8)]
+        found += [_scenario(engine, SHAPES[0], 0, streams) for streams in (4, 8)]
+    found += [
+        Scenario(
+            name=f"isolation-128x4-{engine}",
+            group="isolation",
+            title=f"playback at 128x4, pipewire, {what} inside the daemon",
+            engine=engine,
+            figure="xruns",
+            measure=partial(measure, shape=Shape(128, 4), outputs=1, inputs=0),
+        )
+        for engine, what in (("busy", "a busy Python thread"), ("collecting", "a heap that Python collects"))
+    ]
+    return found

@@ -1,0 +1,217 @@
+"""A PipeWire session with a sink that can be recorded and a microphone that can be fed.
+
+The sink and the microphone carry samples bit-exactly (S16, and S32 to 24 bits: the graph is float).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import wave
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vsnd_hybrid.tools.session.processes import Process, await_until
+
+HERE = Path(__file__).parent
+#: Played to be heard whole: what stands at the very end of a stream is heard only if something follows.
+TAIL_FRAMES = 4096
+FRAME_BYTES = 4
+RATE = 48000
+
+
+def installed() -> bool:
+    """The server, the session manager and the tools are there."""
+    return all(shutil.which(name) for name in ("pipewire", "wireplumber", "pw-cat", "pw-link", "pw-metadata"))
+
+
+@cache
+def real_time() -> tuple[str, ...]:
+    """A prefix for a command that shall not wait for busier ones; empty where it is not permitted.
+
+    pw-cat records on its main thread, which loses whole cycles on a busy machine.
+    """
+    prefix = ("chrt", "--fifo", "40")
+    permitted = (
+        shutil.which("chrt") and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
+    )
+    return prefix if permitted else ()
+
+
+class PipeWireSession:
+    """The servers, in a runtime directory of their own.
+
+    Parameters
+    ----------
+    quantum
+        Frames per cycle of the graph. Below 256 the recorder itself loses data on a busy machine.
+    """
+
+    SINK = "ci_sink"
+    MICROPHONE = "ci_mic"
+
+    def __init__(self, *, quantum: int = 256) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="vsnd-pw-", dir="/tmp"))
+        self._processes: list[Process] = []
+        self._clients: list[Process] = []
+        configuration = self.directory / "config"
+        (configuration / "pipewire").mkdir(parents=True)
+        (configuration / "wireplumber" / "wireplumber.conf.d").mkdir(parents=True)
+        text = (HERE / "pipewire.conf").read_text()
+        text, changed = re.subn(r"(default\.clock\.quantum +=) \d+", rf"\1 {quantum}", text)
+        if changed != 1:
+            raise RuntimeError("pipewire.conf has no line for the quantum")
+        (configuration / "pipewire" / "headless.conf").write_text(text)
+        shutil.copy(HERE / "wireplumber.conf", configuration / "wireplumber/wireplumber.conf.d/50-headless.conf")
+        #: The environment of a program that shall use this session.
+        self.environment = os.environ | {
+            "XDG_RUNTIME_DIR": str(self.directory),
+            "PIPEWIRE_RUNTIME_DIR": str(self.directory),
+            "XDG_CONFIG_HOME": str(configuration),
+            "XDG_STATE_HOME": str(self.directory / "state"),
+            "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+        }
+
+    def start(self) -> Self:
+        """Bring the servers up; returns when the sink and the microphone can be used."""
+        for command in (["pipewire", "-c", "headless.conf"], ["wireplumber", "-p", "headless-ci"]):
+            self._processes.append(Process(command, self.directory / "log", self.environment, prefer=True))
+            if command[0] == "pipewire":
+                await_until((self.directory / "pipewire-0").exists, 10, "PipeWire's socket")
+        await_until(lambda: self._ports() >= {"ci_sink:playback_FR", "ci_mic:input_FR"}, 10, "the sink's ports")
+        for kind, name in (("sink", self.SINK), ("source", self.MICROPHONE)):
+            self.make_default(kind, name)
+        return self
+
+    def make_default(self, kind: str, name: str) -> None:
+        """What a stream is linked to that names no target; `kind`: sink or source."""
+        value = f'{{ "name": "{name}" }}'
+        self.run("pw-metadata", "-n", "default", "0", f"default.configured.audio.{kind}", value, "Spa:String:JSON")
+
+    def node(self, name: str) -> int | None:
+        """The number of the node of this name, if it is there."""
+        objects = json.loads(self.run("pw-dump") or "[]")
+        return next((o["id"] for o in objects if o.get("info", {}).get("props", {}).get("node.name") == name), None)
+
+    def stop(self) -> None:
+        """Kill the servers, as a crash would. Their clients stay."""
+        for process in reversed(self._processes):
+            process.kill()
+        self._processes.clear()
+        for name in ("pipewire-0", "pipewire-0-manager"):
+            (self.directory / name).unlink(missing_ok=True)
+
+    @property
+    def alive(self) -> bool:
+        """The servers run."""
+        return bool(self._processes) and all(process.running for process in self._processes)
+
+    def run(self, *command: str) -> str:
+        """Run a program in the session; returns its standard output, whatever its status is."""
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=10, check=False)
+        return done.stdout
+
+    def record(self) -> Recording:
+        """Record what is played to the sink; returns when the recorder hears it."""
+        return Recording(self)
+
+    def speak(self, samples: bytes) -> Process:
+        """Play S16 stereo samples at 48 kHz into the microphone, once; the process ends when all is played.
+
+        The samples should begin and end with `TAIL_FRAMES` of silence: they flow while the links are made.
+        """
+        name = f"speaker-{len(self._clients)}"
+        path = self.directory / f"{name}.wav"
+        # Of a WAV file, because pw-cat 1.4 plays raw samples from its standard input only.
+        with wave.open(str(path), "wb") as file:
+            file.setparams((2, 2, RATE, 0, "NONE", ""))
+            file.writeframes(samples)
+        speaker = self.client(
+            [*real_time(), "pw-cat", "--playback", "--target", "0", "-P", f"{{ node.name={name} }}", str(path)]
+        )
+        await_until(lambda: f"{name}:output_FR" in self._ports("-o"), 5, "the speaker's ports")
+        for channel in ("FL", "FR"):
+            self.run("pw-link", f"{name}:output_{channel}", f"{self.MICROPHONE}:input_{channel}")
+        return speaker
+
+    def close(self) -> None:
+        """End all and remove what it left. Idempotent."""
+        for process in (*self._clients, *reversed(self._processes)):
+            process.close(3)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ports(self, direction: str = "-i") -> set[str]:
+        return set(self.run("pw-link", direction).split())
+
+    def client(self, command: list[str], stdout: int | None = None) -> Process:
+        """Start a program in the session; it ends with it, if not before."""
+        process = Process(command, self.directory / "clients.log", self.environment, stdout=stdout)
+        self._clients.append(process)
+        return process
+
+
+RAW_FORMAT = ("--format", "s16", "--rate", str(RATE), "--channels", "2")
+
+
+class Recording:
+    """The sink's monitor, recorded as raw S16 stereo at 48 kHz from its making to `stop`."""
+
+    def __init__(self, session: PipeWireSession) -> None:
+        self._session = session
+        self._path = session.directory / f"recording-{len(session._clients)}.raw"
+        with self._path.open("wb") as file:
+            self._process = session.client(
+                [*real_time(), "pw-cat", "--record", "--raw", "--target", session.SINK]
+                + ["-P", "{ stream.capture.sink=true }", "--latency", "1024", *RAW_FORMAT, "-"],
+                stdout=file.fileno(),
+            )
+        self.await_frames(1)
+
+    @property
+    def frames(self) -> int:
+        """How many have been recorded so far."""
+        return self._path.stat().st_size // FRAME_BYTES
+
+    def await_frames(self, count: int, timeout_s: float = 10) -> None:
+        """Wait until so many more were recorded."""
+        goal = self.frames + count
+        await_until(lambda: self.frames >= goal, timeout_s, f"{count} recorded frames")
+
+    @property
+    def missed_cycles(self) -> bool:
+        """The recorder itself was too late for the graph at least once: what it did not hear proves nothing."""
+        rows = [row.split() for row in self._session.run("pw-top", "--batch-mode", "--iterations", "2").splitlines()]
+        return any(row[-1] == "pw-cat" and row[8] not in ("0", "ERR") for row in rows if len(row) > 9)
+
+    def heard(self) -> bytes:
+        """All that was recorded so far, with what was on its way when this was called."""
+        self.await_frames(RATE // 4)
+        return self._path.read_bytes()
+
+    def stop(self) -> bytes:
+        """The same, and no more."""
+        self.heard()
+        self.close()
+        return self._path.read_bytes()
+
+    def close(self) -> None:
+        """End the recorder. Idempotent."""
+        self._process.close()
