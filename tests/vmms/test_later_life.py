@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.guests.audio import FRAME_BYTES, locate, numbered, wav
-from tests.vmms.conftest import SPOKEN_FRAMES, Host, HostFactory
+from tests.vmms.conftest import SPOKEN_FRAMES, UNHURRIED, Host, HostFactory
 from tests.vmms.dialects import CloudHypervisor, Crosvm
 from tests.vmms.vmm import RX, TX, Vmm
 
@@ -81,7 +81,7 @@ def test_a_machine_that_is_saved_while_it_records_goes_on_where_it_was(
 ) -> None:
     first, second = host(), host(input=other_microphone)
     with dialect(first.socket) as vmm:
-        run = vmm.start_record(frames=FRAMES)
+        run = vmm.start_record(frames=FRAMES, periods=UNHURRIED)
         assert run.wait_messages(5, 10)
         move(vmm, first, second)
         recorded = run.wait()
@@ -209,7 +209,7 @@ def test_two_streams_of_one_ring_outlive_their_daemon(host: HostFactory) -> None
 def test_a_recording_outlives_its_daemon(host: HostFactory) -> None:
     computer = host()
     with CloudHypervisor(computer.socket) as vmm:
-        run = vmm.start_record(frames=FRAMES)
+        run = vmm.start_record(frames=FRAMES, periods=UNHURRIED)
         assert run.wait_messages(6, 10)
         computer.daemon.process.kill()
         used = vmm.queue(RX).used_index
