@@ -128,16 +128,20 @@ impl Router {
         done: &mut Vec<Done>,
         who: Caller,
     ) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        let mem = ring.memory();
         while let Some(c) = batch.front() {
-            let id = message::stream_of(ring, c);
+            let id = message::stream_of(&mem, c);
             match id.and_then(|id| self.stream(id, capture)) {
                 Some(s) => {
-                    if !s.offer(ring, batch, done, who) {
+                    if !s.offer(&mem, batch, done, who) {
                         return false;
                     }
                 }
                 None => {
-                    done.push(message::refuse(ring, c));
+                    done.push(message::refuse(&mem, c));
                     batch.pop_front();
                 }
             }

@@ -109,8 +109,8 @@ fn pop(ring: &Arc<Ring>) -> Option<Chain> {
 }
 
 fn answer(ring: &Arc<Ring>, c: &Chain, bytes: &[u8]) -> bool {
-    let n = bytes.len().min(c.writable.len());
-    let wrote = ring.with_live(c, |m| c.writable.write(m, 0, &bytes[..n]).is_ok());
+    let n = bytes.len().min(c.writable().len());
+    let wrote = ring.with_live(c, |m| c.writable().write(m, 0, &bytes[..n]).is_ok());
     wrote == Some(true) && ring.complete_one(c.done(n, 0), true)
 }
 
@@ -126,8 +126,8 @@ fn serve(device: &Arc<Device>, streams: &[Arc<Stream>; 2], ending: &AtomicBool) 
             };
             let ring = &device.rings()[wire::CONTROL];
             while let Some(c) = pop(ring) {
-                let mut request = vec![0; c.readable.len()];
-                let read = ring.with_live(&c, |m| c.readable.read(m, 0, &mut request).is_ok());
+                let mut request = vec![0; c.readable().len()];
+                let read = ring.with_live(&c, |m| c.readable().read(m, 0, &mut request).is_ok());
                 if read == Some(true)
                     && let Some(reply) = policy(streams, &request)
                 {

@@ -278,7 +278,7 @@ impl Ring {
             // The last life may have died between a completion and its signal.
             poke(b.call.as_ref());
         }
-        let _ = self.arm(&mut b);
+        let _ = self.arm(&mut b, &mem);
         Ok(true)
     }
 
@@ -305,18 +305,17 @@ impl Ring {
         let mut b = lock(&self.book);
         b.pullers = if on { b.pullers + 1 } else { b.pullers.saturating_sub(1) };
         if b.open {
-            let _ = self.arm(&mut b);
+            let _ = self.arm(&mut b, &self.mem.memory());
         }
     }
 
     /// Write avail_event or used.flags. True if more buffers turned up meanwhile.
-    fn arm(&self, b: &mut Book) -> std::result::Result<bool, QueueError> {
-        let mem = self.mem.memory();
+    fn arm(&self, b: &mut Book, mem: &Mem) -> std::result::Result<bool, QueueError> {
         if b.pullers == 0 {
-            return b.queue.enable_notification(&*mem);
+            return b.queue.enable_notification(mem);
         }
         if !b.queue.event_idx_enabled() {
-            b.queue.disable_notification(&*mem)?;
+            b.queue.disable_notification(mem)?;
             return Ok(false);
         }
         // Half the index space away: moved again on each pull, so never reached.
@@ -388,11 +387,13 @@ impl Ring {
                     self.nudge();
                     return Ok(());
                 }
-                let c = Chain::walk_from(&mem, b.queue.desc_table(), size, head, generation);
+                let table = b.queue.desc_table();
+                let Some(c) = Chain::walk(&mem, table, size, head, generation, Caller::Worker) else { break };
                 b.again.pop_front();
                 note_popped(&mut b.live, b.log.as_ref(), head);
                 out.push_back(c);
             }
+            let table = b.queue.desc_table();
             let mut it = b.queue.iter(&*mem)?;
             while out.len() < end {
                 let Some(chain) = it.next() else { break };
@@ -401,7 +402,7 @@ impl Ring {
                 if head >= size || b.live[head as usize] {
                     return Err(QueueError::InvalidDescriptorIndex);
                 }
-                let Some(c) = Chain::walk(chain, generation, who) else {
+                let Some(c) = Chain::walk(&mem, table, size, head, generation, who) else {
                     // Too long to take without allocating: the worker's.
                     it.go_to_previous_position();
                     self.nudge();
@@ -414,7 +415,7 @@ impl Ring {
                 // Its index can be read and its entries cannot (the memory was taken away), or it runs backwards.
                 return Err(QueueError::InvalidAvailRingIndex);
             }
-            if out.len() >= end || !self.arm(b)? {
+            if out.len() >= end || !self.arm(b, &mem)? {
                 return Ok(());
             }
             promised = true;
