@@ -67,8 +67,6 @@ def hears_again(session: PipeWireSession, recorded: StreamRun[Recording]) -> Non
     report = recorded.stop()
     heard = [audio.locate(report.data, spoken, i * FAR_APART) for i in range(4)]
     assert any(each.found == spoken and not (each.missing or each.repeated or each.disordered) for each in heard)
-    # The pace was kept all the time: as many frames as the time that went by.
-    assert report.frames == pytest.approx(report.seconds * 48_000, rel=0.05)
 
 
 def test_a_guest_is_heard_again_when_its_devices_were_unplugged_and_plugged_in(
