@@ -199,6 +199,11 @@ impl Ring {
         if b.open { b.queue.size() } else { 0 }
     }
 
+    /// How many chains were given back in all its lives, modulo 65536.
+    pub(super) fn used(&self) -> u16 {
+        lock(&self.book).queue.next_used()
+    }
+
     /// Open, and not broken by its driver.
     pub fn is_running(&self) -> bool {
         let b = lock(&self.book);
