@@ -142,7 +142,8 @@ class Device:
             chain = virtqueue.pop()
             if chain is None:
                 return
-            server.catch_up()
+            if server.native.pending:
+                server.catch_up()
             yield chain
         server.kick_later(queue)
 

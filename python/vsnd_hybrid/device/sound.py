@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -92,7 +91,7 @@ class SoundDevice(Device):
         self._position = 0
         #: Answers of the last commands, by position; and those that an earlier life gave, which the driver may not have got.
         self._given: dict[int, Status] = {}
-        self._owed: Mapping[int, Status] = {}
+        self._owed: dict[int, Status] = {}
 
     def _capabilities(self) -> dict[tuple[Backend, Direction], PcmCapabilities]:
         """What each backend can do, asked on its control thread."""
@@ -146,6 +145,8 @@ class SoundDevice(Device):
     def started(self, queue: int, base: int, fresh: bool) -> None:
         if queue == Queue.CONTROL:
             self._position = base
+            # Those before it the driver has got.
+            self._owed = {at: status for at, status in self._owed.items() if (at - base) % (1 << 16) < ANSWERS_KEPT}
             if fresh:
                 self.reset()
         elif queue == Queue.EVENT:
@@ -206,7 +207,7 @@ class SoundDevice(Device):
         for jack_id, (association, sequence) in enumerate(saved.jacks):
             self.jacks.remap(jack_id, association, sequence)
         self._given = dict(saved.answers)
-        self._owed = saved.answers
+        self._owed = dict(saved.answers)
 
     def _keep(self, position: int, status: Status) -> None:
         """A command was carried out: if this process dies before the driver is told, the next one shall know."""
@@ -232,9 +233,7 @@ class SoundDevice(Device):
             self._answers.add(chain).answer(b"")
             return
         request = self._reader.read(data, room)
-        owed = self._owed.get(position)
-        if owed is None:
-            self._owed = {}
+        owed = self._owed.pop(position, None)
         if owed is not None and not isinstance(request, Answer):
             self._answers.add(chain).answer(_status(owed))
         elif isinstance(request, Answer):

@@ -189,7 +189,7 @@ impl Bench {
     /// As the loop outside would: take events, answer requests. Read what is replied.
     fn serve(&mut self) {
         let device = self.server.device();
-        for event in device.events.take(64) {
+        for event in device.take_events(64) {
             match event {
                 Event::Disconnected { .. } => self.ended = true,
                 Event::StateWanted => device.answer_state(Some(b"a state".to_vec())),

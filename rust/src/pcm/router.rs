@@ -59,7 +59,9 @@ impl Router {
     }
 
     fn stream(&self, id: u32, capture: bool) -> Option<&Arc<Stream>> {
-        self.streams.iter().find(|s| s.id == id && s.capture == capture)
+        let is = |s: &&Arc<Stream>| s.id == id && s.capture == capture;
+        // Ids are usually positions.
+        self.streams.get(id as usize).filter(is).or_else(|| self.streams.iter().find(is))
     }
 
     fn of_ring<'a>(&'a self, ring: &'a Ring) -> impl Iterator<Item = &'a Arc<Stream>> {
@@ -136,7 +138,7 @@ impl Router {
             let id = message::stream_of(&mem, c);
             match id.and_then(|id| self.stream(id, capture)) {
                 Some(s) => {
-                    if !s.offer(&mem, batch, done, who) {
+                    if !s.offer(ring, &mem, batch, done, who) {
                         return false;
                     }
                 }

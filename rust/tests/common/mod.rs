@@ -114,7 +114,7 @@ fn policy(server: &Server, streams: &[Arc<Stream>], log: &Mutex<Vec<Event>>, qui
         let mut p = libc::pollfd { fd: device.events.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live, initialised pollfd.
         unsafe { libc::poll(&mut p, 1, 20) };
-        for event in device.events.take(64) {
+        for event in device.take_events(64) {
             let kicked = event == Event::Kicked { queue: wire::CONTROL };
             log.lock().expect("events").push(event);
             if !kicked {

@@ -115,12 +115,11 @@ fn answer(ring: &Arc<Ring>, c: &Chain, bytes: &[u8]) -> bool {
 }
 
 fn serve(device: &Arc<Device>, streams: &[Arc<Stream>; 2], ending: &AtomicBool) {
-    let events = device.events.clone();
     while !ending.load(SeqCst) {
-        let mut p = libc::pollfd { fd: events.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut p = libc::pollfd { fd: device.events.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live pollfd.
         unsafe { libc::poll(&mut p, 1, 20) };
-        for event in events.take(64) {
+        for event in device.take_events(64) {
             let Event::Kicked { queue: wire::CONTROL } = event else {
                 continue;
             };

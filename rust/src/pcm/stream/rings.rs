@@ -12,13 +12,15 @@ use crate::vhost::chain::{Chain, Done};
 use crate::vhost::ring::{Kept, Ring};
 use crate::vhost::{Caller, Mem, lock};
 
+/// Messages of a stream that wait at a time; Linux has up to 16 periods. The ring may have 1024, of a quarter of a kilobyte each.
+const USUAL: usize = 64;
+
 impl Stream {
     /// The ring started. Everything a callback will need is allocated here.
     pub(in crate::pcm) fn attach(&self, ring: &Arc<Ring>) {
         let Some(router) = self.router.get().and_then(Weak::upgrade) else {
             return;
         };
-        let depth = ring.depth();
         let mut feed = lock(&self.feed);
         let mut s = lock(&self.state);
         if feed.is_none() {
@@ -31,8 +33,8 @@ impl Stream {
         }
         s.ring = Some(ring.clone());
         s.open = true;
-        s.items.reserve(depth);
-        s.done.reserve(2 * depth);
+        s.items.reserve(USUAL);
+        s.done.reserve(2 * ring.depth());
         // They are the ring's now, which hands them over.
         s.again.clear();
         let generation = ring.generation();
@@ -53,6 +55,7 @@ impl Stream {
     /// `done`. False if a real-time caller found the lock taken: then it stays in the batch.
     pub(in crate::pcm) fn offer(
         &self,
+        ring: &Ring,
         mem: &Mem,
         batch: &mut VecDeque<Chain>,
         done: &mut Vec<Done>,
@@ -62,6 +65,11 @@ impl Stream {
             self.stats.busy.fetch_add(1, Relaxed);
             return false;
         };
+        if s.items.len() == s.items.capacity() && who == Caller::RealTime {
+            // More than is usual: the worker makes room.
+            ring.nudge();
+            return false;
+        }
         let Some(chain) = batch.pop_front() else {
             return true;
         };

@@ -18,7 +18,7 @@ use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
 use super::chain::{Chain, Done};
 use super::inflight::Log;
-use super::worker::Worker;
+use super::worker::Nudge;
 use super::{Caller, Mem, MemHandle, lock};
 use crate::error::{Error, Result};
 
@@ -99,7 +99,7 @@ pub struct Ring {
     pub stats: RingStats,
     vring: VringMutex<MemHandle>,
     mem: MemHandle,
-    worker: OnceLock<Arc<Worker>>,
+    worker: OnceLock<Arc<dyn Nudge>>,
     route: Mutex<Scratch>,
     book: Mutex<Book>,
     idle: Condvar,
@@ -147,11 +147,11 @@ impl Ring {
         }
     }
 
-    pub(super) fn set_worker(&self, worker: &Arc<Worker>) {
-        let _ = self.worker.set(worker.clone());
+    pub(super) fn set_worker(&self, worker: Arc<dyn Nudge>) {
+        let _ = self.worker.set(worker);
     }
 
-    /// Have the worker look at this ring. Any thread, no lock.
+    /// Have this ring looked at, by its worker or the loop outside. Any thread, no lock.
     pub fn nudge(&self) {
         if let Some(w) = self.worker.get() {
             w.nudge(self.index);
