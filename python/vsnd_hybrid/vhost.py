@@ -80,7 +80,7 @@ class Device:
         """What the driver chose of the features."""
 
     def started(self, queue: int, base: int, fresh: bool) -> None:
-        """A ring started, at index `base`. `fresh`: by a driver that begins anew."""
+        """A ring started where its used index is `base`. `fresh`: by a driver that begins anew."""
 
     def stopping(self, queue: int) -> None:
         """A ring stops: complete the chains of it that are held, at once."""

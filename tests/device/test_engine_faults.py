@@ -122,10 +122,11 @@ def test_an_engine_that_hangs_in_mid_play_is_stood_in_for_until_it_moves_again(
     assert bench.stats(direction)["stalls"] == 1
 
 
-def test_a_stream_on_another_engine_notices_nothing_of_a_hung_one(bench: Bench) -> None:
+@BOTH
+def test_a_stream_on_another_engine_notices_nothing_of_a_hung_one(bench: Bench, direction: Direction) -> None:
     bench.faults.moving.clear()
     bench.faults.hanging = {"stop"}
-    run = bench.begin(Direction.OUTPUT)
+    run = bench.begin(direction)
     other = bench.guest.start_play(numbered(48000), stream=1)
     await_pace(run)
     run.stop()

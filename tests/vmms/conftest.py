@@ -16,6 +16,9 @@ from tests.processes import await_until
 
 #: What is spoken into the microphone.
 SPOKEN_FRAMES = 30 * 48000
+#: Periods of a recording's buffer: the guest is a thread of ours, which a busy machine keeps waiting. What it is too late for is lost
+#: to it, as to any guest.
+UNHURRIED = 32
 #: Memory of a guest as the kernel names it in /proc/PID/maps.
 _GUEST_MEMORY = re.compile(r"memfd:vsnd-guest")
 

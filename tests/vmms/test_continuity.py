@@ -6,7 +6,7 @@ import pytest
 
 from tests.guests.audio import locate, numbered
 from tests.processes import await_until
-from tests.vmms.conftest import Host, HostFactory, spoken
+from tests.vmms.conftest import UNHURRIED, Host, HostFactory, spoken
 from tests.vmms.dialects import DIALECTS, PAUSING
 from tests.vmms.vmm import TX, Vmm
 
@@ -49,7 +49,7 @@ def test_after_a_reset_in_mid_play_the_next_driver_is_heard_whole(
         # Nothing of the first driver's messages is completed into the new rings.
         assert [vmm.queue(i).used_index for i in range(4)] == [0, 0, 0, 0]
         assert vmm.play(numbered(FRAMES, SECOND)).ok
-        assert spoken(vmm.record(frames=FRAMES).data).in_order
+        assert spoken(vmm.record(frames=FRAMES, periods=UNHURRIED).data).in_order
     second_driver_is_heard_from_its_first_frame(computer)
 
 
@@ -73,7 +73,7 @@ def test_a_kernel_that_takes_over_in_mid_play_writes_over_the_rings_and_finds_a_
         vmm.reset("kernel")
         assert playing.stop().aborted and recording.stop().aborted
         assert vmm.play(numbered(FRAMES, SECOND)).ok
-        assert spoken(vmm.record(frames=FRAMES).data).in_order
+        assert spoken(vmm.record(frames=FRAMES, periods=UNHURRIED).data).in_order
     assert locate(computer.takes()[-1], FRAMES, SECOND).holds(FRAMES, SECOND)
     assert "Traceback" not in computer.daemon.log()
 
@@ -136,7 +136,7 @@ def test_a_pause_in_the_middle_of_a_message_resumes_there(host: HostFactory, dia
 @each(PAUSING)
 def test_a_pause_while_recording_repeats_and_invents_nothing(host: HostFactory, dialect: type[Vmm]) -> None:
     with dialect(host().socket) as vmm:
-        run = vmm.start_record(frames=FRAMES)
+        run = vmm.start_record(frames=FRAMES, periods=UNHURRIED)
         for messages in (1, 5, 9):
             assert run.wait_messages(messages, 10)
             vmm.pause()

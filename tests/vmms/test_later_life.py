@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from vsnd_hybrid.backends.base import Direction
+from vsnd_hybrid.backends.null import NullBackend
+from vsnd_hybrid.device import DeviceConfig, SoundDevice, StreamConfig
+from vsnd_hybrid.device.life import State
+from vsnd_hybrid.guest import GuestError
+from vsnd_hybrid.vhost import running
+from vsnd_hybrid.wire import Status
 
 from tests.guests.audio import FRAME_BYTES, locate, numbered, wav
-from tests.vmms.conftest import SPOKEN_FRAMES, Host, HostFactory
+from tests.processes import await_until
+from tests.vmms.conftest import SPOKEN_FRAMES, UNHURRIED, Host, HostFactory
 from tests.vmms.dialects import CloudHypervisor, Crosvm
 from tests.vmms.vmm import RX, TX, Vmm
 
@@ -81,7 +91,7 @@ def test_a_machine_that_is_saved_while_it_records_goes_on_where_it_was(
 ) -> None:
     first, second = host(), host(input=other_microphone)
     with dialect(first.socket) as vmm:
-        run = vmm.start_record(frames=FRAMES)
+        run = vmm.start_record(frames=FRAMES, periods=UNHURRIED)
         assert run.wait_messages(5, 10)
         move(vmm, first, second)
         recorded = run.wait()
@@ -209,7 +219,7 @@ def test_two_streams_of_one_ring_outlive_their_daemon(host: HostFactory) -> None
 def test_a_recording_outlives_its_daemon(host: HostFactory) -> None:
     computer = host()
     with CloudHypervisor(computer.socket) as vmm:
-        run = vmm.start_record(frames=FRAMES)
+        run = vmm.start_record(frames=FRAMES, periods=UNHURRIED)
         assert run.wait_messages(6, 10)
         computer.daemon.process.kill()
         used = vmm.queue(RX).used_index
@@ -233,6 +243,79 @@ def test_a_daemon_that_is_killed_over_and_over_costs_no_message(host: HostFactor
         reports = playing.wait(), recording.wait()
         assert all(report.ok and report.unreturned == 0 for report in reports)
         assert vmm.queue(TX).used_index == 4 * FRAMES // PERIOD
+
+
+def test_a_command_is_carried_out_once_whenever_its_daemon_is_killed(host: HostFactory) -> None:
+    """STOP and START without end: one that is carried out twice is refused the second time."""
+    computer = host()
+    with CloudHypervisor(computer.socket) as vmm:
+        # Between such commands nothing may come back for long.
+        run = vmm.start_play(numbered(FRAMES), total_frames=1 << 40, stall=60)
+        commands, refused, over = [0], list[GuestError](), threading.Event()
+
+        def command() -> None:
+            try:
+                while not over.is_set():
+                    run.pause()
+                    commands[0] += 1
+                    run.resume()
+                    commands[0] += 1
+            except GuestError as error:
+                refused.append(error)
+
+        guest = threading.Thread(target=command)
+        guest.start()
+        for i in range(12):
+            goal = commands[0] + 3 + i % 4
+            await_until(lambda goal=goal: refused or commands[0] >= goal, 20, "commands")  # type: ignore[misc]
+            kill(computer)
+            vmm.reconnect(computer.socket)
+        over.set()
+        guest.join(20)
+        assert not refused
+        assert run.wait_messages(run.messages_done + 20, 10)
+        assert run.stop().unreturned == 0
+
+
+class Dying(SoundDevice):
+    """Once `armed`, it carries a command out, and stands still before the driver is told: as if killed there."""
+
+    armed = False
+
+    def __init__(self) -> None:
+        streams = [StreamConfig(direction=direction, backend=NullBackend()) for direction in Direction]
+        super().__init__(DeviceConfig(streams=tuple(streams)))
+        self.reached, self.buried = threading.Event(), threading.Event()
+
+    def _keep(self, position: int, status: Status) -> None:
+        super()._keep(position, status)
+        if self.armed:
+            self.reached.set()
+            assert self.buried.wait(60)
+
+
+@pytest.mark.parametrize("command", ["stop", "start"])
+def test_a_command_that_was_carried_out_before_the_end_is_only_answered_by_the_next_life(
+    run_dir: Path, command: str
+) -> None:
+    dying, next_life = Dying(), Dying()
+    with running(dying, run_dir / "a"), running(next_life, run_dir / "b"), CloudHypervisor(run_dir / "a") as vmm:
+        run = vmm.start_play(numbered(FRAMES), total_frames=1 << 40, stall=60)
+        if command == "start":
+            run.pause()
+        dying.armed = True
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(run.pause if command == "stop" else run.resume)
+            assert dying.reached.wait(10)
+            vmm.reconnect(run_dir / "b")
+            # Raises if it is refused.
+            waiting.result(10)
+        dying.buried.set()
+        assert next_life.streams[0].state is (State.STOPPED if command == "stop" else State.RUNNING)
+        if command == "stop":
+            run.resume()
+        assert run.wait_messages(run.messages_done + 10, 20)
+        assert run.stop().unreturned == 0
 
 
 def test_a_guest_that_is_reset_after_its_daemon_was_killed_begins_anew(host: HostFactory) -> None:

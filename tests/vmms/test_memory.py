@@ -10,7 +10,7 @@ import pytest
 
 from tests.guests.audio import locate, numbered
 from tests.processes import await_until
-from tests.vmms.conftest import HostFactory, spoken
+from tests.vmms.conftest import UNHURRIED, HostFactory, spoken
 from tests.vmms.dialects import DIALECTS, CloudHypervisor, Crosvm, OldQemu, Qemu
 from tests.vmms.vmm import Vmm
 
@@ -33,7 +33,7 @@ def test_rings_and_buffers_may_lie_in_any_region(
 ) -> None:
     computer = host()
     with dialect(computer.socket, rings_in=rings, buffers_in=buffers) as vmm:
-        recording = vmm.start_record(frames=FRAMES)
+        recording = vmm.start_record(frames=FRAMES, periods=UNHURRIED)
         assert vmm.play(numbered(FRAMES)).ok
         assert spoken(recording.wait().data).in_order
     assert locate(computer.take(), FRAMES).holds(FRAMES)

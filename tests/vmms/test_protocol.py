@@ -25,7 +25,7 @@ def test_only_protocol_features_that_work_are_offered(host: HostFactory, dialect
         # Each has a test; there are no requests of the back end, so no channel for them.
         assert offered == (
             Protocol.MQ | Protocol.CONFIG | Protocol.REPLY_ACK | Protocol.CONFIGURE_MEM_SLOTS | Protocol.RESET_DEVICE
-            | Protocol.STATUS | Protocol.INFLIGHT_SHMFD | Protocol.DEVICE_STATE
+            | Protocol.INFLIGHT_SHMFD | Protocol.DEVICE_STATE
         )  # fmt: skip
         assert vmm.link.ask_u64(Message.GET_QUEUE_NUM) == 4
         if Protocol.CONFIGURE_MEM_SLOTS in vmm.wants:

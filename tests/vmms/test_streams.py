@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.guests.audio import locate, numbered
-from tests.vmms.conftest import HostFactory, spoken
+from tests.vmms.conftest import UNHURRIED, HostFactory, spoken
 from tests.vmms.dialects import DIALECTS
 from tests.vmms.vmm import Vmm
 
@@ -25,7 +25,7 @@ def test_what_a_guest_plays_is_heard(host: HostFactory, dialect: type[Vmm]) -> N
 @dialects
 def test_what_is_spoken_a_guest_records(host: HostFactory, dialect: type[Vmm]) -> None:
     with dialect(host().socket) as vmm:
-        recording = vmm.record(frames=FRAMES)
+        recording = vmm.record(frames=FRAMES, periods=UNHURRIED)
     assert recording.frames == FRAMES
     assert spoken(recording.data).in_order
 
@@ -34,7 +34,7 @@ def test_what_is_spoken_a_guest_records(host: HostFactory, dialect: type[Vmm]) -
 def test_a_guest_plays_and_records_at_once(host: HostFactory, dialect: type[Vmm]) -> None:
     computer = host()
     with dialect(computer.socket) as vmm:
-        recording, playing = vmm.start_record(frames=FRAMES), vmm.start_play(numbered(FRAMES))
+        recording, playing = vmm.start_record(frames=FRAMES, periods=UNHURRIED), vmm.start_play(numbered(FRAMES))
         assert playing.wait().ok
         assert spoken(recording.wait().data).in_order
     assert locate(computer.take(), FRAMES).holds(FRAMES)

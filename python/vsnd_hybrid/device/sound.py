@@ -27,6 +27,8 @@ from vsnd_hybrid.wire import CONFIG_BYTES, DEVICE_ID, Config, Hdr, Queue, Reques
 ANSWER_S = 10.0
 #: So long the end waits for engines that are busy.
 CLOSE_S = 1.0
+#: Answers to commands that a later life is told of: more than can be on their way to a driver.
+ANSWERS_KEPT = 64
 
 
 class SoundDevice(Device):
@@ -85,6 +87,11 @@ class SoundDevice(Device):
         self._pcms = [PcmStream(i, offer.direction is Direction.INPUT) for i, offer in enumerate(self._offers)]
         self.router = PcmRouter(self._pcms, control=Queue.CONTROL, playback=Queue.TX, capture=Queue.RX)
         self.streams: list[Stream] = []
+        #: Where the next control request stands in its queue, counted as its used index is.
+        self._position = 0
+        #: Answers of the last commands, by position; and those that an earlier life gave, which the driver may not have got.
+        self._given: dict[int, Status] = {}
+        self._owed: dict[int, Status] = {}
 
     def _capabilities(self) -> dict[tuple[Backend, Direction], PcmCapabilities]:
         """What each backend can do, asked on its control thread."""
@@ -136,8 +143,12 @@ class SoundDevice(Device):
         self.reset()
 
     def started(self, queue: int, base: int, fresh: bool) -> None:
-        if queue == Queue.CONTROL and fresh:
-            self.reset()
+        if queue == Queue.CONTROL:
+            self._position = base
+            # Those before it the driver has got.
+            self._owed = {at: status for at, status in self._owed.items() if (at - base) % (1 << 16) < ANSWERS_KEPT}
+            if fresh:
+                self.reset()
         elif queue == Queue.EVENT:
             self._notifier.buffers_may_have_come()
         for stream in self._streams_of(queue):
@@ -153,6 +164,8 @@ class SoundDevice(Device):
     def reset(self) -> None:
         """Everything as in the beginning (a new driver, or none)."""
         self._answers.clear()
+        self._given.clear()
+        self._owed = {}
         self._notifier.reset()
         self.jacks.reset()
         for stream in self.streams:
@@ -177,7 +190,8 @@ class SoundDevice(Device):
         return self._state(kept=True)
 
     def _state(self, *, kept: bool) -> bytes:
-        return DeviceState([stream.save(kept=kept) for stream in self.streams], self.jacks.mappings()).pack()
+        streams = [stream.save(kept=kept) for stream in self.streams]
+        return DeviceState(streams, self.jacks.mappings(), self._given).pack()
 
     def restore(self, state: bytes) -> None:
         saved = DeviceState.unpack(state)
@@ -192,9 +206,14 @@ class SoundDevice(Device):
             raise
         for jack_id, (association, sequence) in enumerate(saved.jacks):
             self.jacks.remap(jack_id, association, sequence)
+        self._given = dict(saved.answers)
+        self._owed = dict(saved.answers)
 
-    def _keep(self) -> None:
-        """If this process dies, the next one shall know."""
+    def _keep(self, position: int, status: Status) -> None:
+        """A command was carried out: if this process dies before the driver is told, the next one shall know."""
+        self._given[position] = status
+        while len(self._given) > ANSWERS_KEPT:
+            del self._given[next(iter(self._given))]
         if self.server.keeps_state:
             # Which messages it has is noted in the rings' logs, at each one.
             self.server.keep_state(self._state(kept=False))
@@ -203,6 +222,7 @@ class SoundDevice(Device):
 
     def chain(self, queue: int, chain: DescriptorChain) -> None:
         self._notifier.buffers_may_have_come()
+        position, self._position = self._position, (self._position + 1) % (1 << 16)
         room = chain.writable
         if chain.malformed or room < Hdr.SIZE:
             self._answers.add(chain).answer(b"")
@@ -213,18 +233,21 @@ class SoundDevice(Device):
             self._answers.add(chain).answer(b"")
             return
         request = self._reader.read(data, room)
-        if isinstance(request, Answer):
+        owed = self._owed.pop(position, None)
+        if owed is not None and not isinstance(request, Answer):
+            self._answers.add(chain).answer(_status(owed))
+        elif isinstance(request, Answer):
             self._answers.add(chain).answer(request.data)
         elif isinstance(request, Remap):
             remap = request.request
             status = self.jacks.remap(remap.jack_id, remap.association, remap.sequence)
-            self._keep()
+            self._keep(position, status)
             self._answers.add(chain).answer(_status(status))
         else:
             pending = self._answers.add(chain, request.stream_id)
 
             def reply(status: Status) -> None:
-                self._keep()
+                self._keep(position, status)
                 pending.answer(_status(status))
 
             self.streams[request.stream_id].command(request, reply)

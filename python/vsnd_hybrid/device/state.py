@@ -6,11 +6,11 @@ What is in the rings is not part of it: messages that were not consumed are the 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vsnd_hybrid.device.life import State
-from vsnd_hybrid.wire import PcmSetParams
+from vsnd_hybrid.wire import PcmSetParams, Status
 
 #: Changes when an older reader could not read it.
 VERSION = 1
@@ -32,6 +32,8 @@ class DeviceState(NamedTuple):
     streams: Sequence[StreamState]
     #: Association and sequence of each jack.
     jacks: Sequence[tuple[int, int]]
+    #: Commands that were carried out last: where in the control queue, and the answer. The driver may not have it yet.
+    answers: Mapping[int, Status]
 
     def pack(self) -> bytes:
         """As bytes; the layout is our own."""
@@ -40,7 +42,9 @@ class DeviceState(NamedTuple):
         streams = [
             [stream.state.value, stream.params and stream.params.pack().hex(), *stream.kept] for stream in self.streams
         ]
-        return json.dumps({"version": VERSION, "streams": streams, "jacks": self.jacks}, separators=(",", ":")).encode()
+        answers = list(self.answers.items())
+        content = {"version": VERSION, "streams": streams, "jacks": self.jacks, "answers": answers}
+        return json.dumps(content, separators=(",", ":")).encode()
 
     @classmethod
     def unpack(cls, data: bytes) -> DeviceState:
@@ -61,9 +65,10 @@ class DeviceState(NamedTuple):
                 for state, params, heads, consumed in content["streams"]
             ]
             jacks = [(_number(association), _number(sequence)) for association, sequence in content["jacks"]]
+            answers = {_number(position): Status(status) for position, status in content.get("answers", [])}
         except (TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
             raise ValueError(f"this is no device state: {error}") from error
-        return cls(streams, jacks)
+        return cls(streams, jacks, answers)
 
 
 def _number(value: Any, end: int = 1 << 16) -> int:

@@ -200,10 +200,11 @@ impl Device {
         if !ring.open(start, &kept, lock(&self.inflight).as_ref())? {
             return Ok(());
         }
+        let base = ring.used();
         if let Some(h) = &self.handler {
             h.started(ring, fresh);
         }
-        self.events.push(Event::Started { queue: ring.index, base: ring.base(), fresh });
+        self.events.push(Event::Started { queue: ring.index, base, fresh });
         self.watch(ring, kick)?;
         // Buffers may be there already, and no kick need come for them.
         if !self.device_owned.contains(&ring.index) {

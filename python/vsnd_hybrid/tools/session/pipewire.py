@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import wave
@@ -111,6 +112,20 @@ class PipeWireSession:
     def alive(self) -> bool:
         """The servers run."""
         return bool(self._processes) and all(process.running for process in self._processes)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to the server: it hangs, or goes on."""
+        self._processes[0].signal(number)
+
+    def plug(self, name: str, media_class: str) -> None:
+        """Make a device as those that the session begins with."""
+        properties = (
+            f"factory.name=support.null-audio-sink node.name={name} media.class={media_class} object.linger=true "
+            "audio.position=[ FL FR ] audio.rate=48000 priority.session=1000 monitor.channel-volumes=false"
+        )
+        self.run("pw-cli", "create-node", "adapter", f"{{ {properties} }}")
+        ports = {f"{name}:playback_FR", f"{name}:input_FR"}
+        await_until(lambda: ports & self._ports(), 10, f"the ports of {name}")
 
     def run(self, *command: str) -> str:
         """Run a program in the session; returns its standard output, whatever its status is."""

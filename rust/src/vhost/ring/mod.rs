@@ -1,4 +1,4 @@
-//! One virtqueue: start, pop, complete; how it stops is in `stop`.
+//! One virtqueue: pop, complete; how it begins is in `start`, how it stops in `stop`.
 //!
 //! While a ring is open its queue state and call fd live in `Book`, a mutex of our own that a real-time caller can
 //! *try*; the crate's vring (whose mutex cannot be tried) holds the configuration and gets the indices back when the
@@ -17,12 +17,16 @@ use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
 use super::chain::{Chain, Done};
-use super::inflight::{Area, Log};
+use super::inflight::Log;
 use super::worker::Nudge;
 use super::{Caller, Mem, MemHandle, lock};
 use crate::error::{Error, Result};
 
+mod start;
 mod stop;
+
+pub use start::Kept;
+pub(super) use start::Start;
 
 /// The largest a split ring can be; crosvm makes them this long.
 pub const MAX_SIZE: u16 = 32768;
@@ -79,26 +83,6 @@ pub struct RingStats {
     pub signals: AtomicU64,
     pub kicks: AtomicU64,
     pub forced: AtomicU64,
-}
-
-/// Where a ring begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    /// At its base, which is a new driver's.
-    Fresh,
-    /// At its base: it goes on.
-    AtBase,
-    /// Where the used ring is: the device never takes buffers without using them, or says itself which it kept.
-    AtUsed,
-}
-
-/// What an owner of a stopped ring has of its chains when it starts again: they count as popped.
-#[derive(Debug, Default)]
-pub struct Kept {
-    /// Heads of chains in its hands.
-    pub held: Vec<u16>,
-    /// Heads that an earlier process had, to be popped again first.
-    pub again: Vec<u16>,
 }
 
 /// What popping needs; allocated once, owned by whoever holds the route.
@@ -199,6 +183,11 @@ impl Ring {
         if b.open { b.queue.size() } else { 0 }
     }
 
+    /// How many chains were given back in all its lives, modulo 65536.
+    pub(super) fn used(&self) -> u16 {
+        lock(&self.book).queue.next_used()
+    }
+
     /// Open, and not broken by its driver.
     pub fn is_running(&self) -> bool {
         let b = lock(&self.book);
@@ -237,62 +226,6 @@ impl Ring {
     /// Chains of an earlier generation are stale.
     pub fn generation(&self) -> u32 {
         lock(&self.book).generation
-    }
-
-    /// The ring may be popped from now on. Ok(false) if it already was open.
-    pub(super) fn open(&self, start: Start, kept: &Kept, log: Option<&Arc<Area>>) -> Result<bool> {
-        let mut scratch = lock(&self.route);
-        let mut b = lock(&self.book);
-        if b.open {
-            return Ok(false);
-        }
-        let state = self.vring.get_ref().get_queue().state();
-        let impossible = |e: QueueError| Error::Invalid(format!("queue {}: {e}", self.index));
-        let mut queue = Queue::try_from(state).map_err(impossible)?;
-        let mem = self.mem.memory();
-        if !queue.is_valid(&*mem) {
-            return Err(Error::Invalid(format!("queue {}: its ring is outside of the guest's memory", self.index)));
-        }
-        let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
-        queue.set_next_used(used);
-        let ours = kept.held.len() + kept.again.len();
-        let base = if start == Start::AtUsed { used } else { self.base() };
-        queue.set_next_avail(base.wrapping_add(ours as u16));
-        b.live = vec![false; queue.size() as usize];
-        for &head in &kept.held {
-            b.live[usize::from(head)] = true;
-        }
-        b.again = kept.again.iter().copied().collect();
-        b.log = log.and_then(|area| area.log(self.index, queue.size()));
-        b.queue = queue;
-        scratch.batch.clear();
-        scratch.batch.reserve(BATCH);
-        scratch.done.reserve(BATCH);
-        (b.broken, b.open, b.inflight) = (false, true, kept.held.len() as u32);
-        if ours == 0 {
-            self.recover(&mut b, start, used);
-        } else if let Some(log) = &b.log {
-            log.adopt(&[&kept.held[..], &kept.again].concat(), used);
-        }
-        if b.log.is_some() {
-            // The last life may have died between a completion and its signal.
-            poke(b.call.as_ref());
-        }
-        let _ = self.arm(&mut b, &mem);
-        Ok(true)
-    }
-
-    /// With a log: what was in flight when an earlier life of this device ended is popped again, before anything else.
-    fn recover(&self, b: &mut Book, start: Start, used: u16) {
-        let Some(log) = &b.log else { return };
-        if start == Start::Fresh && used == 0 {
-            log.clear();
-            return;
-        }
-        b.again = log.recover(used).into();
-        // Every available entry up to here was taken: it is used, or in flight. Some front ends count them all as taken.
-        let base = used.wrapping_add(b.again.len() as u16);
-        b.queue.set_next_avail(base);
     }
 
     /// How many chains a consumer must have room for.
