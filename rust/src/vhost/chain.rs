@@ -121,6 +121,11 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Whether dropping it frees memory.
+    pub fn owns_memory(&self) -> bool {
+        self.readable.list.spilled() || self.writable.list.spilled()
+    }
+
     /// Walk a chain. `DescriptorChain` ends silently on any fault, hence the check of NEXT.
     /// None: it has too many pieces for a caller that must not allocate.
     pub fn walk(chain: DescriptorChain<&Mem>, generation: u32, who: Caller) -> Option<Self> {

@@ -10,7 +10,7 @@ use crate::pcm::message::finish;
 use crate::pcm::wire::{S_IO_ERR, S_OK, STATUS_SIZE, XFER_SIZE};
 use crate::vhost::chain::{Chain, Done};
 use crate::vhost::ring::{Kept, Ring};
-use crate::vhost::{Caller, lock};
+use crate::vhost::{Caller, Mem};
 
 impl Stream {
     /// The ring started. Everything a callback will need is allocated here.
@@ -19,16 +19,19 @@ impl Stream {
             return;
         };
         let depth = ring.depth();
-        let mut feed = lock(&self.feed);
+        let mut feed = self.feed.lock();
         if feed.is_none() {
             let (ring, pulling) = (ring.clone(), false);
             *feed = Some(Feed { router, ring, pulling });
         }
-        let mut s = lock(&self.state);
+        let mut s = self.state.lock();
         s.ring = Some(ring.clone());
+        s.mem = ring.memory().clone().into_inner();
         s.open = true;
+        self.show(&s);
         s.items.reserve(depth);
         s.done.reserve(2 * depth);
+        s.spent.reserve(depth);
         // They are the ring's now, which hands them over.
         s.again.clear();
         let generation = ring.generation();
@@ -40,16 +43,22 @@ impl Stream {
         }
     }
 
-    /// Wait for a callback in progress.
-    pub(in crate::pcm) fn barrier(&self) {
-        drop(lock(&self.feed));
+    /// The memory map was replaced. When this returns no callback uses the old one.
+    pub(in crate::pcm) fn set_memory(&self, mem: &Arc<Mem>) {
+        let _feed = self.feed.lock();
+        self.state.lock().mem = mem.clone();
+    }
+
+    /// Have those in `wait` look again.
+    pub(in crate::pcm) fn wake_waiters(&self) {
+        self.changed.ring();
     }
 
     /// Take the first message of `batch`; called by whoever holds the ring's route. One to be given back at once goes to
     /// `done`. False if a real-time caller found the lock taken: then it stays in the batch.
     pub(in crate::pcm) fn offer(
         &self,
-        ring: &Ring,
+        mem: &Mem,
         batch: &mut VecDeque<Chain>,
         done: &mut Vec<Done>,
         who: Caller,
@@ -61,9 +70,13 @@ impl Stream {
         let Some(chain) = batch.pop_front() else {
             return true;
         };
+        if who == Caller::Worker {
+            // Only we make chains of this kind, so there is room for all of them until then.
+            s.spent.clear();
+        }
         let len = if self.capture { chain.writable.len() - STATUS_SIZE } else { chain.readable.len() - XFER_SIZE };
         if let (Mode::Reject(status), _) | (_, (MAX_MESSAGE.., status)) = (s.mode, (len, S_IO_ERR)) {
-            done.push(finish(ring, &chain, 0, 0, status, 0));
+            done.push(finish(mem, &chain, 0, 0, status, 0));
             self.stats.messages.fetch_add(1, Relaxed);
             return true;
         }
@@ -76,37 +89,37 @@ impl Stream {
         };
         let item = Item { chain, pos, len };
         if s.mode == Mode::Discard && s.running {
-            done.push(self.consumed(ring, &item));
+            done.push(self.consumed(mem, &item));
             return true;
         }
         s.queued += len - pos;
         self.stats.queued.store(s.queued as u64, Relaxed);
         s.items.push_back(item);
-        if s.waiters > 0 {
-            // A system call, but only where a stream of this ring is served by a thread that sleeps.
-            self.changed.notify_all();
+        drop(s);
+        if who == Caller::Worker && self.changed.has_waiters() {
+            self.changed.ring();
         }
         true
     }
 
     /// A message that no engine will see, as if one had moved it.
-    fn consumed(&self, ring: &Ring, item: &Item) -> Done {
+    fn consumed(&self, mem: &Mem, item: &Item) -> Done {
         let n = item.len - item.pos;
-        let silent = !self.capture || item.chain.writable.fill(&ring.memory(), item.pos, n, self.silence()).is_ok();
+        let silent = !self.capture || item.chain.writable.fill(mem, item.pos, n, self.silence()).is_ok();
         let (data, status) = match (self.capture, silent) {
             (true, true) => (item.len, S_OK),
             (_, ok) => (0, if ok { S_OK } else { S_IO_ERR }),
         };
         self.stats.bytes.fetch_add(n as u64, Relaxed);
         self.stats.messages.fetch_add(1, Relaxed);
-        finish(ring, &item.chain, data, item.len, status, 0)
+        finish(mem, &item.chain, data, item.len, status, 0)
     }
 
     pub(super) fn consume_all(&self, s: &mut State) {
         let Some(ring) = s.ring.clone().filter(|_| s.open) else { return };
         while let Some(item) = s.items.pop_front() {
             s.queued -= item.len - item.pos;
-            let done = self.consumed(&ring, &item);
+            let done = self.consumed(&s.mem, &item);
             s.done.push(done);
         }
         self.stats.queued.store(s.queued as u64, Relaxed);
@@ -122,10 +135,11 @@ impl Stream {
             s.flushed = s.flushed.max(n);
             return;
         }
-        for i in s.items.drain(..n) {
-            s.queued -= i.len - i.pos;
+        let State { items, queued, done, mem, .. } = s;
+        for i in items.drain(..n) {
+            *queued -= i.len - i.pos;
             let data = if self.capture { i.pos } else { 0 };
-            s.done.push(finish(&ring, &i.chain, data, i.len, status, 0));
+            done.push(finish(mem, &i.chain, data, i.len, status, 0));
         }
         self.stats.messages.fetch_add(n as u64, Relaxed);
         self.stats.queued.store(s.queued as u64, Relaxed);
@@ -134,23 +148,24 @@ impl Stream {
 
     /// The ring is closed: consume no more. What was consumed is completed, the rest is kept as it is.
     pub(in crate::pcm) fn pause(&self) {
-        let mut s = lock(&self.state);
+        let mut s = self.state.lock();
         if let Some(ring) = s.ring.clone() {
             ring.complete(&mut s.done, usize::MAX, Caller::Worker);
         }
         s.open = false;
+        self.show(&s);
     }
 
     /// Heads of the messages that are kept while the ring is closed.
     pub(in crate::pcm) fn kept(&self, kept: &mut Kept) {
-        let s = lock(&self.state);
+        let s = self.state.lock();
         kept.held.extend(s.items.iter().map(|i| i.chain.head));
         kept.again.extend(&s.again);
     }
 
     /// What is kept is nobody's any more.
     pub(in crate::pcm) fn forget(&self) {
-        let mut s = lock(&self.state);
+        let mut s = self.state.lock();
         s.items.clear();
         s.again.clear();
         s.carry = None;
@@ -160,7 +175,7 @@ impl Stream {
 
     /// The connection is gone (`detach`), or the device starts from zero.
     pub(in crate::pcm) fn reset(&self, detach: bool) {
-        let mut feed = lock(&self.feed);
+        let mut feed = self.feed.lock();
         if let Some(f) = feed.as_mut()
             && std::mem::take(&mut f.pulling)
         {
@@ -170,7 +185,7 @@ impl Stream {
             *feed = None;
         }
         drop(feed);
-        let mut s = lock(&self.state);
+        let mut s = self.state.lock();
         s.items.clear();
         s.again.clear();
         s.carry = None;
@@ -183,6 +198,9 @@ impl Stream {
         if detach {
             (s.ring, s.open) = (None, false);
         }
-        self.changed.notify_all();
+        s.spent.clear();
+        self.show(&s);
+        drop(s);
+        self.changed.ring();
     }
 }

@@ -6,9 +6,9 @@ use super::{Item, State, Stream, try_hard};
 use crate::pcm::message::finish;
 use crate::pcm::shortage::Verdict;
 use crate::pcm::wire::{S_IO_ERR, S_OK, XFER_SIZE};
-use crate::vhost::Caller;
 use crate::vhost::chain::{BadAddress, Done};
 use crate::vhost::ring::Ring;
+use crate::vhost::{Caller, Mem};
 
 impl Stream {
     /// Move up to `n` bytes with `f`; returns how many. `ahead`: what is heard before the first of them (playback), or was
@@ -19,7 +19,7 @@ impl Stream {
         n: usize,
         ahead: isize,
         who: Caller,
-        mut f: impl FnMut(&Ring, &Item, usize, usize) -> std::result::Result<(), BadAddress>,
+        mut f: impl FnMut(&Mem, &Item, usize, usize) -> std::result::Result<(), BadAddress>,
     ) -> usize {
         let Some(ring) = s.ring.clone() else { return 0 };
         let mut moved = 0;
@@ -28,7 +28,7 @@ impl Stream {
                 break;
             };
             let take = (item.len - item.pos).min(n - moved);
-            let ok = f(&ring, item, moved, take).is_ok();
+            let ok = f(&s.mem, item, moved, take).is_ok();
             item.pos += take;
             moved += take;
             s.queued -= take;
@@ -43,9 +43,12 @@ impl Stream {
             let latency = ahead.saturating_add_unsigned(within).max(0) as usize;
             let data = if self.capture && ok { item.len } else { 0 };
             let status = if ok { S_OK } else { S_IO_ERR };
-            s.done.push(finish(&ring, &item.chain, data, item.len, status, latency));
+            s.done.push(finish(&s.mem, &item.chain, data, item.len, status, latency));
             self.stats.messages.fetch_add(1, Relaxed);
             self.stats.latency.store(latency as u64, Relaxed);
+            if item.chain.owns_memory() {
+                s.spent.push(item.chain);
+            }
         }
         self.stats.bytes.fetch_add(moved as u64, Relaxed);
         self.stats.queued.store(s.queued as u64, Relaxed);
@@ -123,8 +126,8 @@ impl Stream {
             return 0;
         }
         self.engine(dst.len(), who, unless, |s| {
-            self.shift(s, dst.len(), ahead, who, |ring, i, at, n| {
-                i.chain.readable.read(&ring.memory(), XFER_SIZE + i.pos, &mut dst[at..at + n])
+            self.shift(s, dst.len(), ahead, who, |mem, i, at, n| {
+                i.chain.readable.read(mem, XFER_SIZE + i.pos, &mut dst[at..at + n])
             })
         })
     }
@@ -154,8 +157,8 @@ impl Stream {
             return 0;
         }
         self.engine(src.len(), who, unless, |s| {
-            self.shift(s, src.len(), delay as isize, who, |ring, i, at, n| {
-                i.chain.writable.write(&ring.memory(), i.pos, &src[at..at + n])
+            self.shift(s, src.len(), delay as isize, who, |mem, i, at, n| {
+                i.chain.writable.write(mem, i.pos, &src[at..at + n])
             })
         })
     }
