@@ -21,7 +21,9 @@ RUST := $(shell find rust -name '*.rs' 2>/dev/null)
 TIME ?= 60
 TARGETS ?=
 
-.PHONY: help run test lint bench fuzz guest build system rust clean
+RECORD ?=
+
+.PHONY: help run test lint bench instructions fuzz guest build system rust clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -32,6 +34,7 @@ run: build ## a guest plays a tune through the device into a file: is every fram
 test: system lint ## everything: lint, Rust, Python, real Linux guests
 	$(CARGO) test --profile quick
 	$(CARGO) test --profile quick --features rtcheck --test realtime
+	$(BIN)/python scripts/instructions
 	$(BIN)/python -m pytest
 
 lint: build .venv/.dev ## ruff, mypy --strict, stubtest, rustfmt, clippy
@@ -44,7 +47,10 @@ lint: build .venv/.dev ## ruff, mypy --strict, stubtest, rustfmt, clippy
 	$(CARGO) clippy --quiet --all-targets --features python -- -D warnings
 
 bench: rust ## what the audio path costs (criterion)
-	$(CARGO) bench
+	$(CARGO) bench --bench path
+
+instructions: system rust $(BIN)/python ## instructions of an engine's callback against their budget; RECORD=1 makes them the budget
+	@$(BIN)/python scripts/instructions $(if $(RECORD),--record)
 
 fuzz: build .venv/.dev ## fuzz what guests and front ends can reach: TIME=60 seconds for each of TARGETS
 	@TIME='$(TIME)' scripts/fuzz $(TARGETS)
