@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -62,7 +63,7 @@ class Trace:
 def wakeups(calls: list[Call]) -> list[list[Call]]:
     """One thread's calls from each wake-up to the next sleep; what was going on when the trace began or ended is left out."""
     sleeps = [i for i, call in enumerate(calls) if call.name.startswith("epoll_")]
-    return [calls[a + 1 : b] for a, b in zip(sleeps, sleeps[1:], strict=False)]
+    return [calls[a + 1 : b] for a, b in pairwise(sleeps)]
 
 
 def eventfds(pid: int) -> dict[int, str]:

@@ -557,6 +557,16 @@ def limit_resources(*, open_files: int) -> None:
 def become_user(uid: int, gid: int) -> None:
     """Be this user for good, on every thread: without supplementary groups and capabilities. OSError; not for root."""
 
+def permit_priority(most: int) -> None:
+    """Raise the limit of real-time priorities (RLIMIT_RTPRIO), also for the user that the process becomes. OSError."""
+
+def set_audio_priority(priority: int) -> None:
+    """SCHED_FIFO with this priority (1 to 99) for the threads that move audio: the clock's, which is started here and stays, and
+    the I/O worker of each device that is made from now on. OSError where it is not permitted: they run as others do then."""
+
+def lock_memory() -> None:
+    """Keep in memory what is mapped now, once it was used; what is mapped later, as a guest's memory, is not. OSError."""
+
 def restrict_files(
     permits: Sequence[str],
     *,

@@ -1,5 +1,8 @@
-//! The mark that an engine's callback sets on its thread. With feature `rtcheck`, for tests, a callback that allocates, frees
+//! Threads that must be in time: their priority, and the mark that an engine's callback sets on its thread. With feature `rtcheck`, for tests, a callback that allocates, frees
 //! or takes a lock that could make it wait ends the process and says so.
+
+use std::io;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 /// Runs `f` as an engine's real-time thread does.
 #[inline]
@@ -14,6 +17,24 @@ pub fn real_time<T>(f: impl FnOnce() -> T) -> T {
 pub fn may_wait() {
     #[cfg(feature = "rtcheck")]
     rtcheck::forbid("takes a lock that it could have to wait for");
+}
+
+/// For [`take_priority`]; 0: none.
+static PRIORITY: AtomicI32 = AtomicI32::new(0);
+
+/// The SCHED_FIFO priority of the threads that say [`take_priority`] from now on; 0: they are as others.
+pub fn set_priority(priority: i32) {
+    PRIORITY.store(priority, Relaxed);
+}
+
+/// The calling thread moves audio: it runs before others, with the priority that was set. EPERM where that is not permitted.
+pub fn take_priority() -> io::Result<()> {
+    let param = libc::sched_param { sched_priority: PRIORITY.load(Relaxed) };
+    // SAFETY: 0 is the calling thread; `param` is read.
+    if param.sched_priority > 0 && unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &param) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// The proof. It replaces the process's allocator.

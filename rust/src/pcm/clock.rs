@@ -4,12 +4,14 @@
 //! guest's buffer) is skipped, not taken for an underrun.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
 use super::watch::{Seen, Verdict, Watch};
+use crate::realtime;
 use crate::vhost::{Caller, lock};
 
 /// What a tap keeps if nobody takes it.
@@ -75,9 +77,12 @@ struct Clock {
 struct Ports {
     list: Vec<Arc<ClockPort>>,
     thread: bool,
+    /// The thread stays when there is nothing to do.
+    stays: bool,
 }
 
-static CLOCK: Clock = Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false }), wake: Condvar::new() };
+static CLOCK: Clock =
+    Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false, stays: false }), wake: Condvar::new() };
 
 fn frames_to_time(frames: u64, rate: u32) -> Duration {
     let (rate, frames) = (u64::from(rate.max(1)), frames);
@@ -124,8 +129,7 @@ impl ClockPort {
             ports.list.push(self.clone());
         }
         if !std::mem::replace(&mut ports.thread, true) {
-            let made = std::thread::Builder::new().name("vsnd-clock".into()).spawn(run);
-            ports.thread = made.is_ok();
+            ports.thread = spawn(|| drop(realtime::take_priority())).is_ok();
         }
         CLOCK.wake.notify_all();
     }
@@ -291,10 +295,38 @@ impl ClockPort {
     }
 }
 
-/// The thread: sleeps until the earliest port is due, ends when there is none.
+fn spawn(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let body = move || {
+        first();
+        run();
+    };
+    std::thread::Builder::new().name("vsnd-clock".into()).spawn(body).map(drop)
+}
+
+/// Start the thread before it is needed, and let it stay: later it may not be permitted to take its priority. The error is the
+/// system's word on that; the thread stays then, and runs as others do.
+pub fn start_thread() -> io::Result<()> {
+    let (told, tell) = std::sync::mpsc::channel();
+    {
+        let mut ports = lock(&CLOCK.ports);
+        ports.stays = true;
+        if ports.thread {
+            return Ok(());
+        }
+        spawn(move || drop(told.send(realtime::take_priority())))?;
+        ports.thread = true;
+    }
+    tell.recv().unwrap_or(Ok(()))
+}
+
+/// The thread: sleeps until the earliest port is due, ends when there is none, unless it stays.
 fn run() {
     let mut ports = lock(&CLOCK.ports);
-    while !ports.list.is_empty() {
+    while ports.stays || !ports.list.is_empty() {
+        if ports.list.is_empty() {
+            ports = CLOCK.wake.wait(ports).unwrap_or_else(std::sync::PoisonError::into_inner);
+            continue;
+        }
         let now = Instant::now();
         let due = ports.list.clone();
         drop(ports);

@@ -53,7 +53,10 @@ mod _core {
     #[pymodule_export]
     use super::queue::Virtqueue;
     #[pymodule_export]
-    use super::sandbox::{Listener, become_user, limit_resources, no_new_privileges, restrict_calls, restrict_files};
+    use super::sandbox::{
+        Listener, become_user, limit_resources, lock_memory, no_new_privileges, permit_priority, restrict_calls,
+        restrict_files, set_audio_priority,
+    };
     #[pymodule_export]
     use super::server::Server;
     #[pymodule_export]

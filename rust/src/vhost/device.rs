@@ -112,16 +112,16 @@ impl Device {
             exchange: Exchange::default(),
         });
         // One worker for what the loop outside handles, one for what is handled natively: neither holds up the other.
-        let spawn = |name| {
+        let spawn = |name, urgent| {
             let weak = Arc::downgrade(&device);
-            Worker::spawn(name, move |index, kick| {
+            Worker::spawn(name, urgent, move |index, kick| {
                 if let Some(d) = weak.upgrade() {
                     d.kicked(index, kick);
                 }
             })
             .map(Arc::new)
         };
-        let workers = [spawn("vsnd-kick")?, spawn("vsnd-io")?];
+        let workers = [spawn("vsnd-kick", false)?, spawn("vsnd-io", true)?];
         for ring in &device.rings {
             ring.set_worker(&workers[usize::from(device.handled(ring.index))]);
         }
