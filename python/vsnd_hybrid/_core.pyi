@@ -407,8 +407,9 @@ class PcmStream:
     def running(self) -> bool: ...
     @property
     def stats(self) -> dict[str, int]:
-        """bytes moved, messages completed, xruns, missing_bytes, stalls (of engines), busy (callbacks that found a lock taken), queued_bytes,
-        latency_bytes (as last told to the guest)."""
+        """bytes moved, messages completed, xruns, missing_bytes, turns that engines took, stalls (of engines), stood_in_bytes (moved in
+        the place of an engine that stood still; missing_bytes has them too), busy (callbacks that found a lock taken),
+        queued_bytes, latency_bytes (as last told to the guest)."""
 
 @final
 class PcmPort:
@@ -455,6 +456,10 @@ class PcmPort:
     @property
     def queued_bytes(self) -> int:
         """What could be read or written now, as far as the ring was looked at."""
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """See `PcmStream.stats`."""
 
     @property
     def native(self) -> NativePort:

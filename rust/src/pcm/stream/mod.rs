@@ -95,8 +95,9 @@ pub struct StreamStats {
     pub missing: AtomicU64,
     /// Turns that engines took: transfers while the stream ran.
     pub turns: AtomicU64,
-    /// How often an engine that stood still was stood in for.
+    /// How often an engine that stood still was stood in for, and the bytes that were moved in its place; `missing` has them too.
     pub stalls: AtomicU64,
+    pub stood_in: AtomicU64,
     /// Callbacks that found a lock taken.
     pub busy: AtomicU64,
     pub queued: AtomicU64,

@@ -98,7 +98,10 @@ impl Stream {
         let got = f(&mut s);
         let verdict = match unless {
             None => s.shortage.book(n, got, self.period_bytes()),
-            Some(_) => Verdict { xrun: got > 0, missing: got },
+            Some(_) => {
+                self.stats.stood_in.fetch_add(got as u64, Relaxed);
+                Verdict { xrun: got > 0, missing: got }
+            }
         };
         self.stats.missing.fetch_add(verdict.missing as u64, Relaxed);
         if verdict.xrun {
