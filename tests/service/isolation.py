@@ -8,6 +8,7 @@ guest's period as its quantum; and how often an engine in Python was more than a
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,8 +119,9 @@ def main(seconds: float) -> None:
         for frames in (128, 256, 480, 1024):
             with PipeWireSession(quantum=frames) as session:
                 for load in ("", "compute", "collect"):
-                    native = suffer(session, site, f"hog,load={load}", frames, seconds)
-                    python = suffer(session, site, f"hog,load={load},engine=python", frames, seconds)
+                    with redirect_stdout(io.StringIO()):  # the daemons' logs
+                        native = suffer(session, site, f"hog,load={load}", frames, seconds)
+                        python = suffer(session, site, f"hog,load={load},engine=python", frames, seconds)
                     print(
                         f"| {load or 'nothing'} | {frames} | {native.missing_frames} "
                         f"(guest late {native.guest_late}, lock taken {native.busy}) | {python.late} of {python.turns} |",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from vsnd_hybrid._core import PcmPort
 from vsnd_hybrid.backends.base import Backend, BackendError, Direction, EngineEvent, EngineStream, EventSink, PcmParams
-from vsnd_hybrid.device.control import ControlThread, Job
+from vsnd_hybrid.device.control import Control, Job
 from vsnd_hybrid.loop import Loop, Timer
 
 #: What was handed to an engine is heard within this, or given up.
@@ -43,7 +43,7 @@ class EngineSlot:
     Parameters
     ----------
     control
-        The backend's control thread.
+        Who calls the backend's methods.
     port
         Gives a port of the PCM stream for a new engine stream.
     stand_in
@@ -55,7 +55,7 @@ class EngineSlot:
     def __init__(
         self,
         backend: Backend,
-        control: ControlThread,
+        control: Control,
         loop: Loop,
         port: Callable[[], PcmPort],
         stand_in: Callable[[], None],
@@ -253,7 +253,8 @@ class EngineSlot:
                 call_back(error)
 
         self._thens = [then]
-        job = self._job = self._control.submit(call, done, self._loop.call_soon, undo=undo)
+        job = self._job = self._control.job(call, done, self._loop.call_soon, undo=undo)
+        job.begin()
 
     def _drained(self, token: object = None) -> None:
         """What was handed over was heard (or the time for it is over: no token)."""

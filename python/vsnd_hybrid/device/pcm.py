@@ -26,7 +26,7 @@ def pcm_infos(offers: Sequence[Offer]) -> list[PcmInfo]:
     """
     return [
         PcmInfo(
-            hda_fn_nid=offer.index,
+            hda_fn_nid=offer.number,
             features=features(offer),
             formats=bits(offer.formats),
             rates=bits(RATE_CODES[rate] for rate in offer.rates),
@@ -67,6 +67,6 @@ def choose(params: PcmSetParams, offer: Offer, config: StreamConfig) -> PcmParam
         buffer_bytes=params.buffer_bytes,
         positions=positions(params.channels),
         target=config.target,
-        name=config.name or f"vsnd {offer.direction.name.lower()} {offer.index}",
+        name=config.name or f"vsnd {offer.direction.name.lower()} {offer.number}",
         options=config.options,
     )

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
@@ -64,6 +64,8 @@ pub struct ClockPort {
     kind: Kind,
     pub stats: ClockStats,
     inner: Mutex<Inner>,
+    /// `Run::next` in nanoseconds since `EPOCH`, changed under `inner`: the thread looks at many ports and locks those that are due.
+    due: AtomicU64,
     /// The tap was filled (playback) or emptied (capture), or the port was closed.
     changed: Condvar,
 }
@@ -77,12 +79,16 @@ struct Clock {
 struct Ports {
     list: Vec<Arc<ClockPort>>,
     thread: bool,
-    /// The thread stays when there is nothing to do.
-    stays: bool,
 }
 
-static CLOCK: Clock =
-    Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false, stays: false }), wake: Condvar::new() };
+static CLOCK: Clock = Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false }), wake: Condvar::new() };
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Nanoseconds since `EPOCH`.
+fn stamp(t: Instant) -> u64 {
+    t.saturating_duration_since(*EPOCH).as_nanos() as u64
+}
 
 fn frames_to_time(frames: u64, rate: u32) -> Duration {
     let (rate, frames) = (u64::from(rate.max(1)), frames);
@@ -102,6 +108,7 @@ impl ClockPort {
             kind,
             stats: ClockStats::default(),
             inner: Mutex::new(inner),
+            due: AtomicU64::new(u64::MAX),
             changed: Condvar::new(),
         })
     }
@@ -123,6 +130,7 @@ impl ClockPort {
                 self.stream.set_clocked(true);
             }
             i.run = Some(Run { origin: now, moved_frames: 0, next: now + first });
+            self.due.store(stamp(now + first), Relaxed);
         }
         let mut ports = lock(&CLOCK.ports);
         if !ports.list.iter().any(|p| Arc::ptr_eq(p, self)) {
@@ -153,6 +161,7 @@ impl ClockPort {
             watch.give_up();
             let now = Instant::now();
             *run = Run { origin: now, moved_frames: 0, next: now };
+            self.due.store(stamp(now), Relaxed);
         }
         let ports = lock(&CLOCK.ports);
         CLOCK.wake.notify_all();
@@ -215,10 +224,16 @@ impl ClockPort {
             .0
     }
 
-    /// Move what is due. Returns when to come again; None if it does not run.
-    fn tick(&self, now: Instant) -> Option<Instant> {
+    /// Move what is due, and note when to come again.
+    fn tick(&self, now: Instant) {
         let mut guard = lock(&self.inner);
-        let Inner { run, watch, scratch, tap, .. } = &mut *guard;
+        let next = self.advance(&mut guard, now);
+        self.due.store(next.map_or(u64::MAX, stamp), Relaxed);
+    }
+
+    /// Returns when to come again; None if it does not run.
+    fn advance(&self, inner: &mut Inner, now: Instant) -> Option<Instant> {
+        let Inner { run, watch, scratch, tap, .. } = inner;
         let run = run.as_mut()?;
         if now < run.next {
             return Some(run.next);
@@ -303,13 +318,12 @@ fn spawn(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("vsnd-clock".into()).spawn(body).map(drop)
 }
 
-/// Start the thread before it is needed, and let it stay: later it may not be permitted to take its priority. The error is the
-/// system's word on that; the thread stays then, and runs as others do.
+/// Start the thread before it is needed: later it may not be permitted to take its priority. The error is the system's word on
+/// that; the thread runs as others do then.
 pub fn start_thread() -> io::Result<()> {
     let (told, tell) = std::sync::mpsc::channel();
     {
         let mut ports = lock(&CLOCK.ports);
-        ports.stays = true;
         if ports.thread {
             return Ok(());
         }
@@ -319,24 +333,26 @@ pub fn start_thread() -> io::Result<()> {
     tell.recv().unwrap_or(Ok(()))
 }
 
-/// The thread: sleeps until the earliest port is due, ends when there is none, unless it stays.
+/// The thread: sleeps until the earliest port is due. It stays, because to make it takes longer than a START may.
 fn run() {
     let mut ports = lock(&CLOCK.ports);
-    while ports.stays || !ports.list.is_empty() {
-        if ports.list.is_empty() {
+    let mut due = Vec::new();
+    loop {
+        let Some(next) = ports.list.iter().map(|p| p.due.load(Relaxed)).min() else {
             ports = CLOCK.wake.wait(ports).unwrap_or_else(std::sync::PoisonError::into_inner);
             continue;
-        }
+        };
         let now = Instant::now();
-        let due = ports.list.clone();
-        drop(ports);
-        let next = due.iter().filter_map(|p| p.tick(now)).min();
-        drop(due);
-        ports = lock(&CLOCK.ports);
-        let left = next.map_or(Duration::ZERO, |n| n.saturating_duration_since(Instant::now()));
-        if !left.is_zero() {
+        let left = next.saturating_sub(stamp(now));
+        if left > 0 {
+            // Whoever makes a port due sooner takes the lock that is let go of here.
+            let left = Duration::from_nanos(left);
             ports = CLOCK.wake.wait_timeout(ports, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            continue;
         }
+        due.extend(ports.list.iter().filter(|p| p.due.load(Relaxed) <= stamp(now)).cloned());
+        drop(ports);
+        due.drain(..).for_each(|p| p.tick(now));
+        ports = lock(&CLOCK.ports);
     }
-    ports.thread = false;
 }

@@ -6,11 +6,11 @@ use crate::vhost::chain::{Chain, Done};
 
 /// The stream that a message names, if it has a whole header and room for a status.
 pub fn stream_of(mem: &Mem, chain: &Chain) -> Option<u32> {
-    if chain.malformed || chain.writable.len() < STATUS_SIZE {
+    if chain.malformed || chain.writable().len() < STATUS_SIZE {
         return None;
     }
     let mut header = [0; XFER_SIZE];
-    let read = chain.readable.read(mem, 0, &mut header);
+    let read = chain.readable().read(mem, 0, &mut header);
     read.ok().map(|()| u32::from_le_bytes(header))
 }
 
@@ -19,8 +19,8 @@ pub fn finish(mem: &Mem, chain: &Chain, data: usize, payload: usize, status: u32
     let mut b = [0; STATUS_SIZE];
     b[..4].copy_from_slice(&status.to_le_bytes());
     b[4..].copy_from_slice(&u32::try_from(latency).unwrap_or(u32::MAX).to_le_bytes());
-    let len = match chain.writable.len().checked_sub(STATUS_SIZE) {
-        Some(at) if chain.writable.write(mem, at, &b).is_ok() => data + STATUS_SIZE,
+    let len = match chain.writable().len().checked_sub(STATUS_SIZE) {
+        Some(at) if chain.writable().write(mem, at, &b).is_ok() => data + STATUS_SIZE,
         _ => 0,
     };
     chain.done(len, payload)

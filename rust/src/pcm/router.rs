@@ -59,7 +59,9 @@ impl Router {
     }
 
     fn stream(&self, id: u32, capture: bool) -> Option<&Arc<Stream>> {
-        self.streams.iter().find(|s| s.id == id && s.capture == capture)
+        let is = |s: &&Arc<Stream>| s.id == id && s.capture == capture;
+        // Ids are usually positions.
+        self.streams.get(id as usize).filter(is).or_else(|| self.streams.iter().find(is))
     }
 
     fn of_ring<'a>(&'a self, ring: &'a Ring) -> impl Iterator<Item = &'a Arc<Stream>> {
@@ -103,10 +105,9 @@ impl Router {
 
     /// In small batches, so that the guest can work on one while we do the next.
     fn drain_routed(&self, ring: &Ring, scratch: &mut Scratch, mut limit: usize, who: Caller) {
-        let capture = ring.index == self.queues.capture;
         let Scratch { mem, batch, done } = scratch;
         loop {
-            let handed_on = self.hand_on(mem, capture, batch, done, who);
+            let handed_on = self.hand_on(ring, mem, batch, done, who);
             ring.complete(done, usize::MAX, who);
             if !handed_on || limit == 0 {
                 return;
@@ -125,19 +126,13 @@ impl Router {
     }
 
     /// False if a real-time caller found a stream's lock taken: the rest of the batch waits for the next, in order.
-    fn hand_on(
-        &self,
-        mem: &Mem,
-        capture: bool,
-        batch: &mut VecDeque<Chain>,
-        done: &mut Vec<Done>,
-        who: Caller,
-    ) -> bool {
+    fn hand_on(&self, ring: &Ring, mem: &Mem, batch: &mut VecDeque<Chain>, done: &mut Vec<Done>, who: Caller) -> bool {
+        let capture = ring.index == self.queues.capture;
         while let Some(c) = batch.front() {
             let id = message::stream_of(mem, c);
             match id.and_then(|id| self.stream(id, capture)) {
                 Some(s) => {
-                    if !s.offer(mem, batch, done, who) {
+                    if !s.offer(ring, mem, batch, done, who) {
                         return false;
                     }
                 }

@@ -12,26 +12,31 @@ use crate::vhost::chain::{Chain, Done};
 use crate::vhost::ring::{Kept, Ring};
 use crate::vhost::{Caller, Mem};
 
+/// Messages of a stream that wait at a time; Linux has up to 16 periods. The ring may have 1024, of a quarter of a kilobyte each.
+const USUAL: usize = 64;
+
 impl Stream {
     /// The ring started. Everything a callback will need is allocated here.
     pub(in crate::pcm) fn attach(&self, ring: &Arc<Ring>) {
         let Some(router) = self.router.get().and_then(Weak::upgrade) else {
             return;
         };
-        let depth = ring.depth();
         let mut feed = self.feed.lock();
-        if feed.is_none() {
-            let (ring, pulling) = (ring.clone(), false);
-            *feed = Some(Feed { router, ring, pulling });
-        }
         let mut s = self.state.lock();
+        if feed.is_none() {
+            // It may run already, if it did so in an earlier life.
+            let pulling = s.running && s.mode != Mode::Discard && !self.changed.has_waiters();
+            if pulling {
+                ring.pulled(true);
+            }
+            *feed = Some(Feed { router, ring: ring.clone(), pulling });
+        }
         s.ring = Some(ring.clone());
         s.mem = ring.memory().clone().into_inner();
         s.open = true;
         self.show(&s);
-        s.items.reserve(depth);
-        s.done.reserve(2 * depth);
-        s.spent.reserve(depth);
+        s.items.reserve(USUAL);
+        s.done.reserve(2 * ring.depth());
         // They are the ring's now, which hands them over.
         s.again.clear();
         let generation = ring.generation();
@@ -58,6 +63,7 @@ impl Stream {
     /// `done`. False if a real-time caller found the lock taken: then it stays in the batch.
     pub(in crate::pcm) fn offer(
         &self,
+        ring: &Ring,
         mem: &Mem,
         batch: &mut VecDeque<Chain>,
         done: &mut Vec<Done>,
@@ -67,14 +73,21 @@ impl Stream {
             self.stats.busy.fetch_add(1, Relaxed);
             return false;
         };
+        if s.items.len() == s.items.capacity() && who == Caller::RealTime {
+            // More than is usual: the worker makes room.
+            ring.nudge();
+            return false;
+        }
         let Some(chain) = batch.pop_front() else {
             return true;
         };
         if who == Caller::Worker {
-            // Only we make chains of this kind, so there is room for all of them until then.
+            // Only we make chains of this kind: until then there is room for all of them.
             s.spent.clear();
+            let most = s.items.len() + 1;
+            s.spent.reserve(most);
         }
-        let len = if self.capture { chain.writable.len() - STATUS_SIZE } else { chain.readable.len() - XFER_SIZE };
+        let len = if self.capture { chain.writable().len() - STATUS_SIZE } else { chain.readable().len() - XFER_SIZE };
         if let (Mode::Reject(status), _) | (_, (MAX_MESSAGE.., status)) = (s.mode, (len, S_IO_ERR)) {
             done.push(finish(mem, &chain, 0, 0, status, 0));
             self.stats.messages.fetch_add(1, Relaxed);
@@ -105,7 +118,7 @@ impl Stream {
     /// A message that no engine will see, as if one had moved it.
     fn consumed(&self, mem: &Mem, item: &Item) -> Done {
         let n = item.len - item.pos;
-        let silent = !self.capture || item.chain.writable.fill(mem, item.pos, n, self.silence()).is_ok();
+        let silent = !self.capture || item.chain.writable().fill(mem, item.pos, n, self.silence()).is_ok();
         let (data, status) = match (self.capture, silent) {
             (true, true) => (item.len, S_OK),
             (_, ok) => (0, if ok { S_OK } else { S_IO_ERR }),

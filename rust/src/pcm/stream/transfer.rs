@@ -130,7 +130,7 @@ impl Stream {
         }
         self.engine(dst.len(), who, unless, |s| {
             self.shift(s, dst.len(), ahead, who, |mem, i, at, n| {
-                i.chain.readable.read(mem, XFER_SIZE + i.pos, &mut dst[at..at + n])
+                i.chain.readable().read(mem, XFER_SIZE + i.pos, &mut dst[at..at + n])
             })
         })
     }
@@ -161,7 +161,7 @@ impl Stream {
         }
         self.engine(src.len(), who, unless, |s| {
             self.shift(s, src.len(), delay as isize, who, |mem, i, at, n| {
-                i.chain.writable.write(mem, i.pos, &src[at..at + n])
+                i.chain.writable().write(mem, i.pos, &src[at..at + n])
             })
         })
     }

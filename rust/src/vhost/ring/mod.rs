@@ -19,7 +19,7 @@ use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 use super::chain::{Chain, Done};
 use super::inflight::{Area, Log};
 use super::sync::{Bell, TryMutex};
-use super::worker::Worker;
+use super::worker::Nudge;
 use super::{Caller, Mem, MemHandle};
 use crate::error::{Error, Result};
 
@@ -93,7 +93,7 @@ pub(super) enum Start {
     Fresh,
     /// At its base: it goes on.
     AtBase,
-    /// Where the used ring is: the device never takes buffers without using them.
+    /// Where the used ring is: the device never takes buffers without using them, or says itself which it kept.
     AtUsed,
 }
 
@@ -122,7 +122,7 @@ pub struct Ring {
     pub stats: RingStats,
     vring: VringMutex<MemHandle>,
     mem: MemHandle,
-    worker: OnceLock<Arc<Worker>>,
+    worker: OnceLock<Arc<dyn Nudge>>,
     route: TryMutex<Scratch>,
     book: TryMutex<Book>,
     /// Rings when no chain is in anybody's hands.
@@ -131,6 +131,8 @@ pub struct Ring {
     pulled: AtomicBool,
     /// Where the available ring was, or will be, gone on with.
     base: AtomicU16,
+    /// Of a ring whose buffers wait for the device: it found none, and wants to know when one comes.
+    starved: AtomicBool,
 }
 
 /// An eventfd write; the counter is all that is lost if it fails.
@@ -170,14 +172,15 @@ impl Ring {
             idle: Bell::default(),
             pulled: AtomicBool::new(false),
             base: AtomicU16::new(0),
+            starved: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn set_worker(&self, worker: &Arc<Worker>) {
-        let _ = self.worker.set(worker.clone());
+    pub(super) fn set_worker(&self, worker: Arc<dyn Nudge>) {
+        let _ = self.worker.set(worker);
     }
 
-    /// Have the worker look at this ring. Any thread, no lock.
+    /// Have this ring looked at, by its worker or the loop outside. Any thread, no lock.
     pub fn nudge(&self) {
         if let Some(w) = self.worker.get() {
             w.nudge(self.index);
@@ -266,7 +269,8 @@ impl Ring {
         let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
         queue.set_next_used(used);
         let ours = kept.held.len() + kept.again.len();
-        queue.set_next_avail(if start == Start::AtUsed { used } else { self.base().wrapping_add(ours as u16) });
+        let base = if start == Start::AtUsed { used } else { self.base() };
+        queue.set_next_avail(base.wrapping_add(ours as u16));
         b.live = vec![false; queue.size() as usize];
         for &head in &kept.held {
             b.live[usize::from(head)] = true;
@@ -283,6 +287,12 @@ impl Ring {
         (b.broken, b.fault, b.open, b.inflight) = (false, None, true, kept.held.len() as u32);
         if ours == 0 {
             self.recover(&mut b, start, used);
+        } else if let Some(log) = &b.log {
+            log.adopt(&[&kept.held[..], &kept.again].concat(), used);
+        }
+        if b.log.is_some() {
+            // The last life may have died between a completion and its signal.
+            poke(b.call.as_ref());
         }
         let _ = self.arm(&mut b);
         Ok(true)
@@ -345,6 +355,23 @@ impl Ring {
         Ok(false)
     }
 
+    /// The next chain, for a loop outside. When there is none the next kick will be told (`take_starved`).
+    pub fn pop_one(&self) -> Result<Option<Chain>> {
+        let mut one = VecDeque::with_capacity(1);
+        // Before the look: a kick may come right behind it.
+        self.starved.store(true, SeqCst);
+        let popped = self.pop(&mut one, 1, Caller::Worker);
+        if popped.as_ref().map_or(true, |&n| n > 0) {
+            self.starved.store(false, SeqCst);
+        }
+        popped.map(|_| one.pop_front())
+    }
+
+    /// Whether a kick is waited for; not any more from now on.
+    pub(super) fn take_starved(&self) -> bool {
+        self.starved.swap(false, SeqCst)
+    }
+
     /// Take what is available, `max` chains at most, to the end of `out`. Whoever hands on what it pops holds `route`.
     pub fn pop(&self, out: &mut VecDeque<Chain>, max: usize, who: Caller) -> Result<usize> {
         let Some(mut b) = self.book(who) else {
@@ -405,11 +432,14 @@ impl Ring {
                     self.nudge();
                     return Ok(());
                 }
-                let c = Chain::walk_from(mem, queue.desc_table(), size, head, generation);
+                let Some(c) = Chain::walk(mem, queue.desc_table(), size, head, generation, Caller::Worker) else {
+                    break;
+                };
                 b.again.pop_front();
                 note_popped(&mut b.live, b.log.as_ref(), head);
                 out.push_back(c);
             }
+            let table = queue.desc_table();
             let mut it = queue.iter(&**mem)?;
             while out.len() < end {
                 let Some(chain) = it.next() else { break };
@@ -418,7 +448,7 @@ impl Ring {
                 if head >= size || b.live[head as usize] {
                     return Err(QueueError::InvalidDescriptorIndex);
                 }
-                let Some(c) = Chain::walk(chain, generation, who) else {
+                let Some(c) = Chain::walk(mem, table, size, head, generation, who) else {
                     // Too long to take without allocating: the worker's.
                     it.go_to_previous_position();
                     self.nudge();
