@@ -10,11 +10,13 @@ mod ports;
 use std::ffi::c_void;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use _core::engine::Lent;
 use _core::engine::pipewire::PipeWirePort;
 use _core::engine::plain::{PlainPort, transfer};
 use _core::guest::{Driver, Kick, Options, Piece, wire};
+use _core::pcm::Stream;
 use _core::pcm::stream::{Mode, Shape};
 use common::slots::MESSAGE;
 use common::{Rig, shape};
@@ -87,6 +89,7 @@ fn case(name: &str) -> Option<Case> {
 fn run(case: &Case) {
     let rig = Rig::new(&[case.capture; 2]);
     let driver = rig.connect(Options { event_idx: case.event_idx, ..Options::default() });
+    rig.until_started();
     for s in &rig.streams {
         // Every message may come back in the callback that consumed it.
         s.configure(Shape { buffer: 1 << 20, ..shape(FRAME) }).expect("shape");
@@ -117,7 +120,7 @@ fn run(case: &Case) {
             measured(&mut port, &mut data, case.bytes);
         }
         if case.messages == [1] {
-            others.pull(&mut data, 0);
+            others.pull(&mut data[..MESSAGE as usize], 0);
         }
         if case.pipewire {
             // The rest of the message, so that each callback finds a whole one.
@@ -125,7 +128,11 @@ fn run(case: &Case) {
         }
         while tx.reap().is_some() {}
     }
-    assert_eq!(ours.stats.busy.load(std::sync::atomic::Ordering::Relaxed), 0, "nobody else is at work");
+    let moved = |s: &Stream| s.stats.bytes.load(Relaxed) as usize / (WARM_UP + TURNS);
+    let bytes = if case.pipewire { MESSAGE as usize } else { case.bytes };
+    let due = |stream| if case.messages.contains(&stream) { bytes } else { 0 };
+    assert_eq!((moved(ours), moved(others)), (due(0), due(1)), "bytes in each turn");
+    assert_eq!(ours.stats.busy.load(Relaxed), 0, "nobody else is at work");
     if let Port::PipeWire(port, _) = &port {
         port.set_stream(std::ptr::null_mut());
     }

@@ -26,6 +26,7 @@ impl Playing {
     fn new(event_idx: bool) -> Playing {
         let rig = Rig::new(&[false]);
         let driver = rig.connect(Options { event_idx, ..Options::default() });
+        rig.until_started();
         let stream = &rig.streams[0];
         // Every message may come back in the wake-up that consumed it.
         stream.configure(Shape { buffer: 1 << 20, ..shape(4) }).expect("shape");
@@ -117,6 +118,7 @@ fn empty(c: &mut Criterion) {
 fn walk_and_complete(c: &mut Criterion) {
     let rig = Rig::new(&[false]);
     let driver = rig.connect(Options::default());
+    rig.until_started();
     let slots = Slots::new(&driver, 0);
     let ring = &rig.server.device().rings()[wire::TX];
     for n in [1, 16] {
@@ -149,6 +151,7 @@ fn walk_and_complete(c: &mut Criterion) {
 fn route(c: &mut Criterion) {
     let rig = Rig::new(&[false, false]);
     let driver = rig.connect(Options::default());
+    rig.until_started();
     for s in &rig.streams {
         s.configure(Shape { buffer: 1 << 20, ..shape(4) }).expect("shape");
         s.set_mode(Mode::Queue);

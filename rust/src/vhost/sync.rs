@@ -14,6 +14,8 @@ pub struct TryMutex<T>(Mutex<T>);
 
 /// Looks before a waiter goes to sleep: callbacks hold a lock for microseconds.
 const SPINS: u32 = 200;
+/// How often it lets others run before that.
+const YIELDS: u32 = 8;
 /// A waiter's sleep; others than callbacks may hold a lock for a batch of messages.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -46,13 +48,18 @@ impl<T> TryMutex<T> {
     /// The lock, whenever it is free. Not for callbacks.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         may_wait();
-        loop {
+        for turn in 0.. {
             if let Some(guard) = self.try_hard() {
                 return guard;
             }
-            // Sleeping, not yielding: a waiter of a higher priority must let the holder run.
-            std::thread::sleep(NAP);
+            if turn < YIELDS {
+                std::thread::yield_now();
+            } else {
+                // A holder of a lower priority than ours runs only while we sleep.
+                std::thread::sleep(NAP);
+            }
         }
+        unreachable!("it tries until it has the lock")
     }
 }
 

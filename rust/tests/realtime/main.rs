@@ -171,6 +171,7 @@ fn a_ring_that_its_driver_breaks_is_told_by_the_worker() {
     each(|kind, capture| {
         let rig = Rig::new(&[capture]);
         let driver = rig.connect(Options::default());
+        rig.until_started();
         let stream = &rig.streams[0];
         stream.configure(shape(FRAME)).expect("shape");
         stream.set_mode(Mode::Queue);
