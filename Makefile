@@ -22,7 +22,9 @@ TIME ?= 60
 TARGETS ?=
 BENCH ?=
 
-.PHONY: help run test lint bench bench-rival bench-path fuzz guest build system rust clean
+RECORD ?=
+
+.PHONY: help run test lint bench bench-rival bench-path instructions fuzz guest build system rust clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -33,6 +35,7 @@ run: build ## a guest plays a tune through the device into a file: is every fram
 test: system lint ## everything: lint, Rust, Python, real Linux guests
 	$(CARGO) test --profile quick
 	$(CARGO) test --profile quick --features rtcheck --test realtime
+	$(BIN)/python scripts/instructions
 	$(BIN)/python -m pytest
 
 lint: build .venv/.dev ## ruff, mypy --strict, stubtest, rustfmt, clippy
@@ -52,7 +55,10 @@ bench-rival: rust ## install vhost-device-sound, which make bench compares with
 	@scripts/bench-rival
 
 bench-path: rust ## what the audio path costs (criterion)
-	$(CARGO) bench
+	$(CARGO) bench --bench path
+
+instructions: system rust $(BIN)/python ## instructions of an engine's callback against their budget; RECORD=1 makes them the budget
+	@$(BIN)/python scripts/instructions $(if $(RECORD),--record)
 
 fuzz: build .venv/.dev ## fuzz what guests and front ends can reach: TIME=60 seconds for each of TARGETS
 	@TIME='$(TIME)' scripts/fuzz $(TARGETS)

@@ -419,8 +419,9 @@ class PcmStream:
     def running(self) -> bool: ...
     @property
     def stats(self) -> dict[str, int]:
-        """bytes moved, messages completed, xruns, missing_bytes, stalls (of engines), busy (callbacks that found a lock taken), queued_bytes,
-        ahead_bytes, latency_bytes (as last told to the guest)."""
+        """bytes moved, messages completed, xruns, missing_bytes, turns that engines took, stalls (of engines), stood_in_bytes (moved in
+        the place of an engine that stood still; missing_bytes has them too), busy (callbacks that found a lock taken),
+        queued_bytes, ahead_bytes, latency_bytes (as last told to the guest)."""
 
 @final
 class PcmPort:
@@ -467,6 +468,10 @@ class PcmPort:
     @property
     def queued_bytes(self) -> int:
         """What could be read or written now, as far as the ring was looked at."""
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """See `PcmStream.stats`."""
 
     @property
     def native(self) -> NativePort:
@@ -590,6 +595,16 @@ def limit_resources(*, open_files: int) -> None:
 
 def become_user(uid: int, gid: int) -> None:
     """Be this user for good, on every thread: without supplementary groups and capabilities. OSError; not for root."""
+
+def permit_priority(most: int) -> None:
+    """Raise the limit of real-time priorities (RLIMIT_RTPRIO), also for the user that the process becomes. OSError."""
+
+def set_audio_priority(priority: int) -> None:
+    """SCHED_FIFO with this priority (1 to 99) for the threads that move audio: the clock's, which is started here and stays, and
+    the I/O worker of each device that is made from now on. OSError where it is not permitted: they run as others do then."""
+
+def lock_memory() -> None:
+    """Keep in memory what is mapped now, once it was used; what is mapped later, as a guest's memory, is not. OSError."""
 
 def restrict_files(
     permits: Sequence[str],

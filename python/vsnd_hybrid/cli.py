@@ -42,6 +42,13 @@ RUN_OPTIONS: Final = (
         "sandbox", ("auto", "strict", "none"), "MODE", "Walls around the daemon: all that the host has, or no start."
     ),
     Option("user", str, "NAME[:GROUP]", "Become this user when started as root."),
+    Option(
+        "rt-priority",
+        int,
+        "N",
+        "Real-time priority of the threads that move audio; 0: none.  [default: 20 if permitted]",
+    ),
+    Option("mlock", ("auto", "on", "off"), "MODE", "Keep the daemon in memory: where permitted, or no start, or not."),
     Option("print-capabilities", bool, "", "Print what this daemon is as JSON, and exit."),
 )
 

@@ -6,5 +6,6 @@ pub mod guest;
 pub mod pcm;
 #[cfg(feature = "python")]
 mod python;
+pub mod realtime;
 pub mod sandbox;
 pub mod vhost;

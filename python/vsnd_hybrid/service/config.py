@@ -18,6 +18,9 @@ from vsnd_hybrid.service.errors import ConfigError
 MAX_STREAMS = 32
 LOG_LEVELS = ("error", "warning", "info", "debug")
 SANDBOX_MODES = ("auto", "strict", "none")
+MLOCK_MODES = ("auto", "on", "off")
+#: The highest SCHED_FIFO priority.
+PRIORITY_MAX = 99
 MODE_ALLOWED = "octal permissions such as 0660"
 
 AUTO = BackendSpec("auto")
@@ -53,6 +56,9 @@ class Settings(NamedTuple):
     log_level: str | None = None
     sandbox: str | None = None
     user: str | None = None
+    #: 0: none.
+    rt_priority: int | None = None
+    mlock: str | None = None
     socket_mode: int | None = None
     socket_group: str | None = None
     streams: tuple[StreamSettings, ...] = ()
@@ -73,6 +79,8 @@ class Settings(NamedTuple):
             log_level=self.log_level or file.log_level,
             sandbox=self.sandbox or file.sandbox,
             user=self.user or file.user,
+            rt_priority=file.rt_priority if self.rt_priority is None else self.rt_priority,
+            mlock=self.mlock or file.mlock,
             socket_mode=file.socket_mode if self.socket_mode is None else self.socket_mode,
             socket_group=self.socket_group or file.socket_group,
             streams=file.streams,
@@ -121,6 +129,8 @@ def from_options(
         count = getattr(settings, name)
         if count is not None and not 0 <= count <= MAX_STREAMS:
             raise ConfigError(f"--{name} is {count}; allowed: a number from 0 to {MAX_STREAMS}")
+    if settings.rt_priority is not None and not 0 <= settings.rt_priority <= PRIORITY_MAX:
+        raise ConfigError(f"--rt-priority is {settings.rt_priority}; allowed: a number from 0 (none) to {PRIORITY_MAX}")
     if config is None:
         return settings
     from vsnd_hybrid.service import toml

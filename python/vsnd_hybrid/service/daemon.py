@@ -19,6 +19,7 @@ from vsnd_hybrid.service.config import AUTO, Settings
 from vsnd_hybrid.service.errors import ConfigError, ServiceError
 from vsnd_hybrid.service.notify import ServiceManager
 from vsnd_hybrid.service.sandbox import Sandbox, needs_of
+from vsnd_hybrid.service.timeliness import Timeliness
 from vsnd_hybrid.vhost import DeviceServer, ending_on_signals
 
 #: So long the end waits for engines that are busy: the daemon ends within 200 ms.
@@ -47,6 +48,7 @@ def serve(settings: Settings, *, guest: str = "", parent: int | None = None) -> 
     address = Address(settings)
     become = _user(settings.user) if settings.user else None
     walls = Sandbox(settings.sandbox or "auto")
+    timely = Timeliness(settings)
     engines = Engines()
     loop = Loop()
     with ExitStack() as stack:
@@ -59,15 +61,18 @@ def serve(settings: Settings, *, guest: str = "", parent: int | None = None) -> 
         if become:
             # Made where only root may, perhaps; front ends wait until the engines are there.
             address.bind()
+            timely.permit()
             become()
         if parent is not None:
             # Behind `become`, at which the kernel forgets it.
             _end_with(parent)
         needs = needs_of(settings.backends() if walls.wanted else ())
         walls.restrict_files(needs, address.directory)
+        timely.raise_priority()
         server = DeviceServer(_device(settings, engines), loop, ended=loop.stop)
         stack.callback(server.close)
         address.bind()
+        timely.lock_memory()
         walls.restrict_calls(needs)
         address.serve(server)
         # What start-up made lives as long as the daemon: the collector need not walk it while audio plays.

@@ -21,7 +21,9 @@ from vsnd_hybrid.backends.options import BackendSpec
 from vsnd_hybrid.service.config import (
     LOG_LEVELS,
     MAX_STREAMS,
+    MLOCK_MODES,
     MODE_ALLOWED,
+    PRIORITY_MAX,
     SANDBOX_MODES,
     Settings,
     StreamSettings,
@@ -43,6 +45,8 @@ _ALLOWED = {
     "log-level": ", ".join(f'"{level}"' for level in LOG_LEVELS),
     "sandbox": ", ".join(f'"{mode}"' for mode in SANDBOX_MODES),
     "user": 'a string: "NAME" or "NAME:GROUP"',
+    "rt-priority": f"a number from 0 (none) to {PRIORITY_MAX}",
+    "mlock": ", ".join(f'"{mode}"' for mode in MLOCK_MODES),
     "socket-mode": f"a string: {MODE_ALLOWED}",
     "socket-group": "a string: a group's name or number",
     "stream": "[[stream]] tables, one for each stream",
@@ -78,6 +82,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     log_level: str | None = None
     sandbox: str | None = None
     user: str | None = None
+    rt_priority: int | None = None
+    mlock: str | None = None
     socket_mode: str | None = None
     socket_group: str | None = None
     stream: list[_Stream] = []
@@ -169,6 +175,10 @@ def _settings(data: dict[str, Any]) -> Settings:
         raise _WrongError(("log-level",), f'log-level is "{file.log_level}"')
     if file.sandbox is not None and file.sandbox not in SANDBOX_MODES:
         raise _WrongError(("sandbox",), f'sandbox is "{file.sandbox}"')
+    if file.rt_priority is not None and not 0 <= file.rt_priority <= PRIORITY_MAX:
+        raise _WrongError(("rt-priority",), f"rt-priority is {file.rt_priority}")
+    if file.mlock is not None and file.mlock not in MLOCK_MODES:
+        raise _WrongError(("mlock",), f'mlock is "{file.mlock}"')
     socket_mode = None if file.socket_mode is None else permissions(file.socket_mode)
     if file.socket_mode is not None and socket_mode is None:
         raise _WrongError(("socket-mode",), f'socket-mode is "{file.socket_mode}"')
@@ -182,6 +192,8 @@ def _settings(data: dict[str, Any]) -> Settings:
         log_level=file.log_level,
         sandbox=file.sandbox,
         user=file.user,
+        rt_priority=file.rt_priority,
+        mlock=file.mlock,
         socket_mode=socket_mode,
         socket_group=file.socket_group,
         streams=tuple(_stream(stream, index) for index, stream in enumerate(file.stream)),

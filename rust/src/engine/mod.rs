@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod pipewire;
 pub mod plain;
-pub mod realtime;
 
 /// Something that C code refers to by address.
 ///

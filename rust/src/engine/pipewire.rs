@@ -5,8 +5,8 @@ use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering::*};
 
-use super::realtime::real_time;
 use crate::pcm::Stream;
+use crate::realtime::real_time;
 
 /// `struct spa_chunk`: where in a data block the audio is.
 #[repr(C)]

@@ -4,8 +4,8 @@ use std::ffi::{c_long, c_ulong, c_void};
 use std::slice;
 use std::sync::Arc;
 
-use super::realtime::real_time;
 use crate::pcm::Stream;
+use crate::realtime::real_time;
 
 /// What the `context` of [`transfer`] points to.
 pub struct PlainPort {

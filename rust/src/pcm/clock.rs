@@ -4,12 +4,14 @@
 //! up (the thread was late by more than the guest's buffer) is skipped, not taken for an underrun.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
 use super::watch::{Seen, Verdict, Watch};
+use crate::realtime;
 use crate::vhost::{Caller, lock};
 
 /// What a tap keeps if nobody takes it.
@@ -155,8 +157,7 @@ impl ClockPort {
             ports.list.push(self.clone());
         }
         if !std::mem::replace(&mut ports.thread, true) {
-            let made = std::thread::Builder::new().name("vsnd-clock".into()).spawn(run);
-            ports.thread = made.is_ok();
+            ports.thread = spawn(|| drop(realtime::take_priority())).is_ok();
         }
         CLOCK.wake.notify_all();
     }
@@ -352,6 +353,29 @@ impl ClockPort {
         run.next = (run.origin + frames_to_time(run.moved_frames + period, rate)).max(now + TICK_MIN);
         Some(run.next)
     }
+}
+
+fn spawn(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let body = move || {
+        first();
+        run();
+    };
+    std::thread::Builder::new().name("vsnd-clock".into()).spawn(body).map(drop)
+}
+
+/// Start the thread before it is needed: later it may not be permitted to take its priority. The error is the system's word on
+/// that; the thread runs as others do then.
+pub fn start_thread() -> io::Result<()> {
+    let (told, tell) = std::sync::mpsc::channel();
+    {
+        let mut ports = lock(&CLOCK.ports);
+        if ports.thread {
+            return Ok(());
+        }
+        spawn(move || drop(told.send(realtime::take_priority())))?;
+        ports.thread = true;
+    }
+    tell.recv().unwrap_or(Ok(()))
 }
 
 /// The thread: sleeps until the earliest port is due. It stays, because to make it takes longer than a START may.

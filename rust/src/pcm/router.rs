@@ -7,11 +7,11 @@ use super::clock;
 use super::message;
 use super::stream::Stream;
 use crate::error::{Error, Result};
-use crate::vhost::Caller;
 use crate::vhost::chain::{Chain, Done};
 use crate::vhost::device::QueueHandler;
 use crate::vhost::events::{Event, EventQueue, MAX_BITS};
 use crate::vhost::ring::{BATCH, Kept, Ring, Scratch};
+use crate::vhost::{Caller, Mem};
 
 /// An engine's pull is bounded even if the guest offers without end.
 const PULL_MAX: usize = 1024;
@@ -92,6 +92,11 @@ impl Router {
         }
     }
 
+    /// Engines began or ended to pull this ring: who waits for its streams waits in another way now.
+    pub(super) fn wake_waiters(&self, ring: &Ring) {
+        self.of_ring(ring).for_each(|s| s.wake_waiters());
+    }
+
     /// An engine's pull: as `drain`, but leave it to a worker that is at it already.
     pub fn pull(&self, ring: &Ring) {
         if let Some(mut scratch) = ring.route(Caller::RealTime) {
@@ -101,16 +106,15 @@ impl Router {
 
     /// In small batches, so that the guest can work on one while we do the next.
     fn drain_routed(&self, ring: &Ring, scratch: &mut Scratch, mut limit: usize, who: Caller) {
-        let capture = ring.index == self.queues.capture;
-        let Scratch { batch, done } = scratch;
+        let Scratch { mem, batch, done } = scratch;
         loop {
-            let handed_on = self.hand_on(ring, capture, batch, done, who);
+            let handed_on = self.hand_on(ring, mem, batch, done, who);
             ring.complete(done, usize::MAX, who);
             if !handed_on || limit == 0 {
                 return;
             }
             let n = ring.pop(batch, BATCH.min(limit), who).unwrap_or_else(|e| {
-                // Once a ring's life: it is broken now. The only allocation a callback can come to.
+                // Once a ring's life: it is broken now. Callbacks leave it to the worker.
                 if let Some(events) = self.events.get() {
                     let queue = ring.index as i64;
                     let reason = e.to_string();
@@ -123,28 +127,18 @@ impl Router {
     }
 
     /// False if a real-time caller found a stream's lock taken: the rest of the batch waits for the next, in order.
-    fn hand_on(
-        &self,
-        ring: &Ring,
-        capture: bool,
-        batch: &mut VecDeque<Chain>,
-        done: &mut Vec<Done>,
-        who: Caller,
-    ) -> bool {
-        if batch.is_empty() {
-            return true;
-        }
-        let mem = ring.memory();
+    fn hand_on(&self, ring: &Ring, mem: &Mem, batch: &mut VecDeque<Chain>, done: &mut Vec<Done>, who: Caller) -> bool {
+        let capture = ring.index == self.queues.capture;
         while let Some(c) = batch.front() {
-            let id = message::stream_of(&mem, c);
+            let id = message::stream_of(mem, c);
             match id.and_then(|id| self.stream(id, capture)) {
                 Some(s) => {
-                    if !s.offer(ring, &mem, batch, done, who) {
+                    if !s.offer(ring, mem, batch, done, who) {
                         return false;
                     }
                 }
                 None => {
-                    done.push(message::refuse(&mem, c));
+                    done.push(message::refuse(mem, c));
                     batch.pop_front();
                 }
             }
@@ -190,8 +184,8 @@ impl QueueHandler for Router {
         ring.keep(&self.kept(ring).held);
     }
 
-    fn memory_replaced(&self) {
-        self.streams.iter().for_each(|s| s.barrier());
+    fn memory_replaced(&self, mem: &Arc<Mem>) {
+        self.streams.iter().for_each(|s| s.set_memory(mem));
     }
 
     fn reset(&self) {

@@ -21,10 +21,20 @@ impl From<Error> for PyErr {
 
 /// An OSError with the path in it, as Python's own calls have it.
 pub fn with_path(e: io::Error, path: PathBuf) -> PyErr {
-    let Some(code) = e.raw_os_error() else {
-        return e.into();
-    };
-    let text = e.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default().to_owned();
-    PyOSError::new_err((code, text, path))
+    match e.raw_os_error() {
+        Some(code) => PyOSError::new_err((code, text(&e), path)),
+        None => e.into(),
+    }
+}
+
+/// An OSError with its number, also where PyO3 would make something else of it (MemoryError of ENOMEM).
+pub fn os_error(e: io::Error) -> PyErr {
+    match e.raw_os_error() {
+        Some(code) => PyOSError::new_err((code, text(&e))),
+        None => e.into(),
+    }
+}
+
+fn text(e: &io::Error) -> String {
+    e.to_string().split(" (os error").next().unwrap_or_default().to_owned()
 }

@@ -57,8 +57,8 @@ mod _core {
     use super::queue::Virtqueue;
     #[pymodule_export]
     use super::sandbox::{
-        Listener, become_user, end_with_parent, limit_resources, name_process, no_new_privileges, restrict_calls,
-        restrict_files,
+        Listener, become_user, end_with_parent, limit_resources, lock_memory, name_process, no_new_privileges,
+        permit_priority, restrict_calls, restrict_files, set_audio_priority,
     };
     #[pymodule_export]
     use super::server::Server;

@@ -1,4 +1,4 @@
-//! Walls around the process as functions, and `Listener`: the socket that is bound before they stand.
+//! Walls around the process and what it is permitted, as functions, and `Listener`: the socket that is bound before they stand.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,7 +9,9 @@ use std::sync::Mutex;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
-use super::error::with_path;
+use super::error::{os_error, with_path};
+use crate::pcm::clock;
+use crate::realtime;
 use crate::sandbox::{Permit, files, filter, privileges};
 use crate::vhost::lock;
 use crate::vhost::socket::{self, SocketFile};
@@ -73,6 +75,22 @@ pub fn limit_resources(open_files: u64) -> PyResult<()> {
 #[pyfunction]
 pub fn become_user(uid: u32, gid: u32) -> PyResult<()> {
     Ok(privileges::become_user(uid, gid)?)
+}
+
+#[pyfunction]
+pub fn permit_priority(most: u64) -> PyResult<()> {
+    privileges::permit_priority(most).map_err(os_error)
+}
+
+#[pyfunction]
+pub fn lock_memory() -> PyResult<()> {
+    privileges::lock_memory().map_err(os_error)
+}
+
+#[pyfunction]
+pub fn set_audio_priority(py: Python<'_>, priority: i32) -> PyResult<()> {
+    realtime::set_priority(priority);
+    py.detach(clock::start_thread).inspect_err(|_| realtime::set_priority(0)).map_err(os_error)
 }
 
 fn permits(names: &[String]) -> PyResult<Vec<Permit>> {

@@ -134,19 +134,7 @@ impl PcmStream {
 
     #[getter]
     fn stats(&self) -> BTreeMap<&'static str, u64> {
-        let s = &self.0.stats;
-        [
-            ("bytes", s.bytes.load(Relaxed)),
-            ("messages", s.messages.load(Relaxed)),
-            ("xruns", s.xruns.load(Relaxed)),
-            ("missing_bytes", s.missing.load(Relaxed)),
-            ("stalls", s.stalls.load(Relaxed)),
-            ("busy", s.busy.load(Relaxed)),
-            ("queued_bytes", s.queued.load(Relaxed)),
-            ("ahead_bytes", self.0.ahead_bytes() as u64),
-            ("latency_bytes", s.latency.load(Relaxed)),
-        ]
-        .into()
+        stats(&self.0)
     }
 
     fn __repr__(&self) -> String {
@@ -161,6 +149,24 @@ impl Drop for PcmStream {
     fn drop(&mut self) {
         self.1.close();
     }
+}
+
+fn stats(stream: &Stream) -> BTreeMap<&'static str, u64> {
+    let s = &stream.stats;
+    [
+        ("bytes", s.bytes.load(Relaxed)),
+        ("messages", s.messages.load(Relaxed)),
+        ("xruns", s.xruns.load(Relaxed)),
+        ("missing_bytes", s.missing.load(Relaxed)),
+        ("turns", s.turns.load(Relaxed)),
+        ("stalls", s.stalls.load(Relaxed)),
+        ("stood_in_bytes", s.stood_in.load(Relaxed)),
+        ("busy", s.busy.load(Relaxed)),
+        ("queued_bytes", s.queued.load(Relaxed)),
+        ("ahead_bytes", stream.ahead_bytes() as u64),
+        ("latency_bytes", s.latency.load(Relaxed)),
+    ]
+    .into()
 }
 
 /// The engine's side of a PCM stream.
@@ -255,6 +261,11 @@ impl PcmPort {
     #[getter]
     fn queued_bytes(&self) -> usize {
         self.0.queued_bytes()
+    }
+
+    #[getter]
+    fn stats(&self) -> BTreeMap<&'static str, u64> {
+        stats(&self.0)
     }
 
     #[getter]

@@ -37,6 +37,25 @@ pub fn limit_resources(open_files: u64) -> io::Result<()> {
     lower(libc::RLIMIT_NOFILE, open_files)
 }
 
+/// Keep in memory what is mapped now, once it was used: nothing is read in for it. What comes later, as a guest's memory, is not
+/// kept. ENOMEM where the limit does not bear the size of all mappings.
+pub fn lock_memory() -> io::Result<()> {
+    // SAFETY: mlockall with plain numbers.
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) })
+}
+
+/// Let this process take real-time priorities up to `most`, also as another user later on. For who may raise limits.
+pub fn permit_priority(most: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_RTPRIO, &mut limit))?;
+        limit.rlim_max = limit.rlim_max.max(most);
+        limit.rlim_cur = limit.rlim_cur.max(most);
+        check(libc::setrlimit(libc::RLIMIT_RTPRIO, &limit))
+    }
+}
+
 #[cfg(target_env = "gnu")]
 type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]

@@ -163,6 +163,11 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Whether dropping it frees memory.
+    pub fn owns_memory(&self) -> bool {
+        self.pieces.spilled()
+    }
+
     /// Walk the chain that begins at descriptor `head` of a table of `size`. Each of its descriptors is read once (2.7.5).
     /// None: it has too many pieces for a caller that must not allocate.
     pub fn walk(mem: &Mem, table: u64, size: u16, head: u16, generation: u32, who: Caller) -> Option<Self> {

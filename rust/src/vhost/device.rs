@@ -37,7 +37,7 @@ pub trait QueueHandler: Send + Sync {
     /// An owned ring was closed: give every chain of it back, or keep it (`Ring::keep`).
     fn stopping(&self, ring: &Arc<Ring>);
     /// The memory map was replaced: return when nobody uses the old one.
-    fn memory_replaced(&self);
+    fn memory_replaced(&self, mem: &Arc<Mem>);
     /// The device starts from its initial state; every ring is stopped.
     fn reset(&self);
     /// The front end is gone: forget every chain, write nothing.
@@ -115,7 +115,7 @@ impl Device {
         // What is handled natively has a thread of its own, so that the loop outside does not hold it up.
         if device.handler.is_some() {
             let weak = Arc::downgrade(&device);
-            let worker = Arc::new(Worker::spawn("vsnd-io", move |index, kick| {
+            let worker = Arc::new(Worker::spawn("vsnd-io", true, move |index, kick| {
                 if let Some(d) = weak.upgrade() {
                     d.kicked(index, kick);
                 }
@@ -163,9 +163,10 @@ impl Device {
     /// Put a new memory map in place; when this returns nobody uses the old one.
     pub(super) fn replace_memory(&self, mem: Mem) {
         self.mem.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(mem);
-        let new = self.mem.memory().into_inner();
+        let new = self.mem.memory().clone().into_inner();
+        self.rings.iter().for_each(|r| r.set_memory(&new));
         if let Some(h) = &self.handler {
-            h.memory_replaced();
+            h.memory_replaced(&new);
         }
         drop(lock(&self.pinned).replace(new));
         self.stats.memory_updates.fetch_add(1, Relaxed);

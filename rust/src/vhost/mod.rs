@@ -14,6 +14,7 @@ pub mod ring;
 pub mod server;
 mod sigbus;
 pub mod socket;
+pub mod sync;
 mod transfer;
 pub mod worker;
 
@@ -22,8 +23,9 @@ pub type Mem = vm_memory::GuestMemoryMmap<()>;
 /// The shared, replaceable handle to it that the rust-vmm crates pass around.
 pub type MemHandle = vm_memory::GuestMemoryAtomic<Mem>;
 
-/// Take a lock even if a panic poisoned it: all guarded data stays structurally valid.
+/// Take a lock even if a panic poisoned it: all guarded data stays structurally valid. Not for callbacks.
 pub fn lock<T>(m: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    crate::realtime::may_wait();
     m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

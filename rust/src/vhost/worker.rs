@@ -37,8 +37,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Start the thread. `kicked` must not panic; it gets false for a nudge of our own.
-    pub fn spawn(name: &str, kicked: impl Fn(usize, bool) + Send + 'static) -> io::Result<Self> {
+    /// Start the thread; `urgent`: with the priority of audio. `kicked` must not panic; it gets false for a nudge of our own.
+    pub fn spawn(name: &str, urgent: bool, kicked: impl Fn(usize, bool) + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             epoll: Epoll::new()?,
             wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
@@ -48,7 +48,14 @@ impl Worker {
         let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, SELF);
         shared.epoll.ctl(ControlOperation::Add, shared.wake.as_raw_fd(), event)?;
         let inner = shared.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || inner.run(kicked))?;
+        let run = move || {
+            if urgent {
+                // Where it is not permitted it runs as others do.
+                let _ = crate::realtime::take_priority();
+            }
+            inner.run(kicked);
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
         Ok(Worker { shared, thread: Mutex::new(Some(thread)) })
     }
 

@@ -79,6 +79,11 @@ impl Rig {
         Driver::connect(Socket::Path(self.path.clone()), options).expect("connect")
     }
 
+    /// Wait until the device has started every ring: a control ring that starts resets the streams.
+    pub fn until_started(&self) {
+        self.until("the rings", || self.server.device().rings().iter().all(|r| r.is_running()));
+    }
+
     /// Wait until something is so.
     pub fn until(&self, what: &str, f: impl Fn() -> bool) {
         let end = Instant::now() + Duration::from_secs(20);

@@ -10,12 +10,12 @@ use _core::guest::{GuestRam, Kick, Piece, Queue};
 use _core::pcm::router::Queues;
 use _core::pcm::stream::{Mode, Shape};
 use _core::pcm::{Router, Stream};
-use _core::vhost::Caller;
 use _core::vhost::chain::INLINE;
 use _core::vhost::connection::Connection;
 use _core::vhost::device::{Device, QueueHandler, Spec};
 use _core::vhost::events::EventQueue;
 use _core::vhost::ring::{Kept, Ring};
+use _core::vhost::{Caller, Mem};
 use vhost::vhost_user::VhostUserBackendReqHandlerMut;
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserVringAddrFlags};
 
@@ -47,8 +47,8 @@ impl QueueHandler for OnDemand {
     fn stopping(&self, ring: &Arc<Ring>) {
         self.0.stopping(ring);
     }
-    fn memory_replaced(&self) {
-        self.0.memory_replaced();
+    fn memory_replaced(&self, mem: &Arc<Mem>) {
+        self.0.memory_replaced(mem);
     }
     fn reset(&self) {
         self.0.reset();

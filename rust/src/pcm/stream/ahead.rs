@@ -5,20 +5,21 @@
 //! read first; only what is missing it takes from the guest itself. Nothing of this happens while turns are no larger than
 //! what the guest's buffer bears (its size less one period: rule 10 of docs/design.md).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::*};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::fifo::Fifo;
 use super::{State, Stream, try_hard};
 use crate::pcm::wire::XFER_SIZE;
-use crate::vhost::{Caller, lock};
+use crate::vhost::Caller;
+use crate::vhost::sync::TryMutex;
 
 /// What a stream has of it.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     /// Made by the thread that reads ahead.
-    fifo: Mutex<Option<Arc<Fifo>>>,
+    fifo: TryMutex<Option<Arc<Fifo>>>,
     /// There is one.
     made: AtomicBool,
     /// The thread that reads ahead is at work, or was called.
@@ -42,7 +43,7 @@ impl Ahead {
 
     /// Forget what was read. Any thread that may wait.
     pub(super) fn clear(&self) {
-        if let Some(fifo) = &*lock(&self.fifo) {
+        if let Some(fifo) = &*self.fifo.lock() {
             fifo.clear();
         }
         self.held.store(0, Relaxed);
@@ -50,12 +51,12 @@ impl Ahead {
 
     /// The queue, large enough for turns of `turn` bytes. Any thread that may wait.
     fn for_turns_of(&self, turn: usize) -> Arc<Fifo> {
-        let old = lock(&self.fifo).clone();
+        let old = self.fifo.lock().clone();
         if let Some(fifo) = old.as_ref().filter(|f| f.capacity() >= 2 * turn) {
             return fifo.clone();
         }
         let larger = Arc::new(Fifo::new(2 * turn));
-        let mut place = lock(&self.fifo);
+        let mut place = self.fifo.lock();
         if let Some(fifo) = &*place {
             let mut rest = vec![0; fifo.len()];
             fifo.take(&mut rest);
@@ -211,7 +212,7 @@ impl Stream {
         let p = self.parts(now);
         let fifo = self.ahead.for_turns_of(p.turn);
         self.look();
-        let mut s = lock(&self.state);
+        let mut s = self.state.lock();
         let (held, burst) = (fifo.len(), self.burst());
         let small = p.turn <= burst && (!self.capture || held == 0);
         if !s.running || !s.open || small {

@@ -1,11 +1,11 @@
 //! A PCM stream's queue of guest buffers. Python configures it; engines move the bytes.
 //!
 //! `pull` and `push` (in `transfer`) are what an engine's real-time callback calls: they drain the ring without a kick, copy once, complete
-//! what is used up and signal once. They try every lock and allocate nothing.
+//! what is used up and signal once. They try every lock, allocate nothing and wake nobody but the guest.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::router::Router;
@@ -15,12 +15,14 @@ use super::wire::S_IO_ERR;
 use crate::error::{Error, Result};
 use crate::vhost::chain::{Chain, Done};
 use crate::vhost::ring::Ring;
-use crate::vhost::{Caller, lock};
+use crate::vhost::sync::{Bell, TryMutex};
+use crate::vhost::{Caller, Mem};
 
 mod ahead;
 mod fifo;
 mod rings;
 mod transfer;
+mod wait;
 
 /// A message that carries more is refused.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -66,6 +68,8 @@ struct State {
     /// Audio completed in one wake-up is at most this: the guest's buffer less a period.
     burst: usize,
     ring: Option<Arc<Ring>>,
+    /// The guest's memory, kept here so that a callback need not ask for it.
+    mem: Arc<Mem>,
     /// Heads that another process had when it was saved; the ring pops them again when it starts.
     again: Vec<u16>,
     /// Of a message that comes again: its head, and what of it was consumed.
@@ -73,9 +77,9 @@ struct State {
     items: VecDeque<Item>,
     queued: usize,
     done: Vec<Done>,
+    /// Consumed chains that have memory of their own, which a callback does not free.
+    spent: Vec<Chain>,
     shortage: Shortage,
-    /// Threads in `wait`.
-    waiters: u32,
 }
 
 /// The ring a pulling engine looks at. Its lock is the outermost.
@@ -94,8 +98,9 @@ pub struct StreamStats {
     pub missing: AtomicU64,
     /// Turns that engines took: transfers while the stream ran.
     pub turns: AtomicU64,
-    /// How often an engine that stood still was stood in for.
+    /// How often an engine that stood still was stood in for, and the bytes that were moved in its place; `missing` has them too.
     pub stalls: AtomicU64,
+    pub stood_in: AtomicU64,
     /// Callbacks that found a lock taken.
     pub busy: AtomicU64,
     pub queued: AtomicU64,
@@ -121,24 +126,23 @@ pub struct Stream {
     format: AtomicU64,
     router: OnceLock<Weak<Router>>,
     ahead: ahead::Ahead,
-    feed: Mutex<Option<Feed>>,
-    state: Mutex<State>,
-    /// For `wait`: a message came, or the stream stopped.
-    changed: Condvar,
+    feed: TryMutex<Option<Feed>>,
+    state: TryMutex<State>,
+    /// What `state` says to who only asks: bits `RUNNING`, `OPEN`, `DISCARDS`.
+    visible: AtomicU8,
+    /// For `wait`: a message came, the stream stopped, or another one of its ring is pulled now.
+    changed: Bell,
 }
 
-/// A callback is rather a few microseconds late than a quantum short.
-fn try_hard<T>(m: &Mutex<T>, who: Caller) -> Option<MutexGuard<'_, T>> {
-    if who == Caller::Worker {
-        return Some(lock(m));
+const RUNNING: u8 = 1;
+const OPEN: u8 = 2;
+const DISCARDS: u8 = 4;
+
+fn try_hard<T>(m: &TryMutex<T>, who: Caller) -> Option<MutexGuard<'_, T>> {
+    match who {
+        Caller::Worker => Some(m.lock()),
+        Caller::RealTime => m.try_hard(),
     }
-    for _ in 0..200 {
-        if let Ok(g) = m.try_lock() {
-            return Some(g);
-        }
-        std::hint::spin_loop();
-    }
-    None
 }
 
 impl Stream {
@@ -151,13 +155,14 @@ impl Stream {
             flushed: 0,
             burst: usize::MAX,
             ring: None,
+            mem: Arc::default(),
             again: Vec::new(),
             carry: None,
             items: VecDeque::new(),
             queued: 0,
             done: Vec::new(),
+            spent: Vec::new(),
             shortage: Shortage::default(),
-            waiters: 0,
         };
         Stream {
             id,
@@ -173,9 +178,10 @@ impl Stream {
             format: AtomicU64::new(1),
             router: OnceLock::new(),
             ahead: ahead::Ahead::default(),
-            feed: Mutex::default(),
-            state: Mutex::new(state),
-            changed: Condvar::new(),
+            feed: TryMutex::default(),
+            state: TryMutex::new(state),
+            visible: AtomicU8::new(0),
+            changed: Bell::default(),
         }
     }
 
@@ -216,12 +222,22 @@ impl Stream {
 
     /// Between START and STOP.
     pub fn is_running(&self) -> bool {
-        lock(&self.state).running
+        self.visible(RUNNING)
+    }
+
+    fn visible(&self, bit: u8) -> bool {
+        self.visible.load(Relaxed) & bit != 0
+    }
+
+    /// To be called by whoever changed one of these, under the lock: looking at them makes no callback miss its turn.
+    fn show(&self, s: &State) {
+        let bits = [(s.running, RUNNING), (s.open, OPEN), (s.mode == Mode::Discard, DISCARDS)];
+        self.visible.store(bits.iter().map(|(set, bit)| u8::from(*set) * bit).sum(), Relaxed);
     }
 
     /// Messages are answered at once: there is no engine.
     pub fn discards(&self) -> bool {
-        lock(&self.state).mode == Mode::Discard
+        self.visible(DISCARDS)
     }
 
     /// The clock paces it, or does not any more.
@@ -234,12 +250,11 @@ impl Stream {
         if self.clocked.load(Relaxed) {
             return Seen::Clocked;
         }
-        let s = lock(&self.state);
-        if s.mode == Mode::Discard {
+        if self.visible(DISCARDS) {
             return Seen::Clocked;
         }
         // One that waits for the guest will move what comes.
-        if !s.running || !s.open || s.waiters > 0 {
+        if !self.visible(RUNNING) || !self.visible(OPEN) || self.changed.has_waiters() {
             return Seen::Closed;
         }
         let last = self.epoch + Duration::from_nanos(self.last_turn.load(Relaxed));
@@ -272,13 +287,15 @@ impl Stream {
         let word = u64::from(s.rate) | u64::from(s.silence) << 32 | u64::from(s.polling) << 40;
         self.format.store(word, Relaxed);
         self.ahead.clear();
-        lock(&self.state).burst = (s.buffer - s.period).max(s.period);
+        self.state.lock().burst = (s.buffer - s.period).max(s.period);
         Ok(())
     }
 
     /// What happens to messages from now on.
     pub fn set_mode(&self, mode: Mode) {
-        lock(&self.state).mode = mode;
+        let mut s = self.state.lock();
+        s.mode = mode;
+        self.show(&s);
     }
 
     /// START: let the engine consume. While it pulls no kicks are needed.
@@ -288,14 +305,15 @@ impl Stream {
             self.ahead.clear();
         }
         let discard = {
-            let mut s = lock(&self.state);
+            let mut s = self.state.lock();
             (s.running, s.shortage) = (true, Shortage::default());
+            self.show(&s);
             s.mode == Mode::Discard
         };
         self.set_pulling(!discard);
         if discard {
             // In order: what waits first, and then what the worker gets.
-            let mut s = lock(&self.state);
+            let mut s = self.state.lock();
             self.consume_all(&mut s);
         }
     }
@@ -303,35 +321,37 @@ impl Stream {
     /// STOP: consume nothing more. What is queued stays.
     pub fn stop(&self) {
         {
-            let mut s = lock(&self.state);
+            let mut s = self.state.lock();
             (s.running, s.shortage) = (false, Shortage::default());
-            self.changed.notify_all();
+            self.show(&s);
         }
+        self.changed.ring();
         self.set_pulling(false);
     }
 
     /// The heads of the messages that are kept while the ring is stopped, and how much of the first was consumed.
     pub fn kept_messages(&self) -> (Vec<u16>, usize) {
-        let s = lock(&self.state);
+        let s = self.state.lock();
         let consumed = s.items.front().map_or(0, |i| i.pos);
         (s.items.iter().map(|i| i.chain.head).chain(s.again.iter().copied()).collect(), consumed)
     }
 
     /// Go on with what another process kept (`kept_messages`), when the ring starts.
     pub fn restore_kept(&self, heads: Vec<u16>, consumed: usize) {
-        let mut s = lock(&self.state);
+        let mut s = self.state.lock();
         s.carry = heads.first().map(|&head| (head, consumed));
         s.again = heads;
     }
 
     /// Ask the guest not to kick, because somebody looks at the ring; or to kick again.
     fn set_pulling(&self, on: bool) {
-        let mut feed = lock(&self.feed);
+        let mut feed = self.feed.lock();
         if let Some(f) = feed.as_mut()
             && std::mem::replace(&mut f.pulling, on) != on
         {
             f.ring.pulled(on);
             f.router.drain(&f.ring);
+            f.router.wake_waiters(&f.ring);
         }
     }
 
@@ -347,58 +367,20 @@ impl Stream {
         self.stats.queued.load(Relaxed) as usize
     }
 
-    /// Block until something can be moved. False at the time limit, or when the stream does not run.
-    pub fn wait(&self, timeout: Option<Duration>) -> bool {
-        let until = timeout.map(|t| Instant::now() + t);
-        // From now on kicks wake us; a guest that sends none is looked at twice a period.
-        self.set_pulling(false);
-        let bytes_per_s = (self.frame_bytes() * self.rate() as usize).max(1);
-        let half = Duration::from_secs_f64(self.period_bytes() as f64 / bytes_per_s as f64 / 2.0);
-        loop {
-            let mut s = lock(&self.state);
-            if !s.running {
-                return false;
-            }
-            if s.open && s.queued > 0 {
-                return true;
-            }
-            let left = until.map(|u| u.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|l| l.is_zero()) {
-                return false;
-            }
-            let slice = if self.polling() { half } else { Duration::from_secs(3600) };
-            let slice = left.map_or(slice, |l| l.min(slice));
-            s.waiters += 1;
-            s = self.changed.wait_timeout(s, slice).unwrap_or_else(std::sync::PoisonError::into_inner).0;
-            s.waiters -= 1;
-            drop(s);
-            if self.polling() {
-                self.look();
-            }
-        }
-    }
-
-    /// Look at the ring without a kick. Any thread that may wait.
-    fn look(&self) {
-        let found = lock(&self.feed).as_ref().map(|f| (f.router.clone(), f.ring.clone()));
-        if let Some((router, ring)) = found {
-            router.drain(&ring);
-        }
-    }
-
     /// RELEASE: give back everything that the guest offered so far, the ring's content included; refuse from then on.
     /// Returns the number of messages.
     pub fn flush(&self, status: u32) -> usize {
         let before = self.stats.messages.load(Relaxed);
         {
-            let mut s = lock(&self.state);
+            let mut s = self.state.lock();
             s.carry = None;
             self.give_back(&mut s, status, usize::MAX);
             s.mode = Mode::Reject(status);
+            self.show(&s);
         }
         // Queues are served by different threads: messages offered earlier may not have been looked at.
         self.look();
-        lock(&self.state).mode = Mode::Reject(S_IO_ERR);
+        self.state.lock().mode = Mode::Reject(S_IO_ERR);
         (self.stats.messages.load(Relaxed) - before) as usize
     }
 }

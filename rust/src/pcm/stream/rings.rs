@@ -10,7 +10,7 @@ use crate::pcm::message::finish;
 use crate::pcm::wire::{S_IO_ERR, S_OK, STATUS_SIZE, XFER_SIZE};
 use crate::vhost::chain::{Chain, Done};
 use crate::vhost::ring::{Kept, Ring};
-use crate::vhost::{Caller, Mem, lock};
+use crate::vhost::{Caller, Mem};
 
 /// Messages of a stream that wait at a time; Linux has up to 16 periods. The ring may have 1024, of a quarter of a kilobyte each.
 const USUAL: usize = 64;
@@ -21,19 +21,21 @@ impl Stream {
         let Some(router) = self.router.get().and_then(Weak::upgrade) else {
             return;
         };
-        let mut feed = lock(&self.feed);
-        let mut s = lock(&self.state);
+        let mut feed = self.feed.lock();
+        let mut s = self.state.lock();
         if feed.is_none() {
             // It may run already, if it did so in an earlier life.
-            let pulling = s.running && s.mode != Mode::Discard && s.waiters == 0;
+            let pulling = s.running && s.mode != Mode::Discard && !self.changed.has_waiters();
             if pulling {
                 ring.pulled(true);
             }
             *feed = Some(Feed { router, ring: ring.clone(), pulling });
         }
         s.ring = Some(ring.clone());
+        s.mem = ring.memory().clone().into_inner();
         s.open = true;
         self.ahead.shut(false);
+        self.show(&s);
         s.items.reserve(USUAL);
         s.done.reserve(2 * ring.depth());
         // They are the ring's now, which hands them over.
@@ -47,9 +49,15 @@ impl Stream {
         }
     }
 
-    /// Wait for a callback in progress.
-    pub(in crate::pcm) fn barrier(&self) {
-        drop(lock(&self.feed));
+    /// The memory map was replaced. When this returns no callback uses the old one.
+    pub(in crate::pcm) fn set_memory(&self, mem: &Arc<Mem>) {
+        let _feed = self.feed.lock();
+        self.state.lock().mem = mem.clone();
+    }
+
+    /// Have those in `wait` look again.
+    pub(in crate::pcm) fn wake_waiters(&self) {
+        self.changed.ring();
     }
 
     /// Take the first message of `batch`; called by whoever holds the ring's route. One to be given back at once goes to
@@ -74,6 +82,12 @@ impl Stream {
         let Some(chain) = batch.pop_front() else {
             return true;
         };
+        if who == Caller::Worker {
+            // Only we make chains of this kind: until then there is room for all of them.
+            s.spent.clear();
+            let most = s.items.len() + 1;
+            s.spent.reserve(most);
+        }
         let len = if self.capture { chain.writable().len() - STATUS_SIZE } else { chain.readable().len() - XFER_SIZE };
         if let (Mode::Reject(status), _) | (_, (MAX_MESSAGE.., status)) = (s.mode, (len, S_IO_ERR)) {
             done.push(finish(mem, &chain, 0, 0, status, 0));
@@ -95,9 +109,9 @@ impl Stream {
         s.queued += len - pos;
         self.stats.queued.store(s.queued as u64, Relaxed);
         s.items.push_back(item);
-        if s.waiters > 0 {
-            // A system call, but only where a stream of this ring is served by a thread that sleeps.
-            self.changed.notify_all();
+        drop(s);
+        if who == Caller::Worker && self.changed.has_waiters() {
+            self.changed.ring();
         }
         true
     }
@@ -117,10 +131,9 @@ impl Stream {
 
     pub(super) fn consume_all(&self, s: &mut State) {
         let Some(ring) = s.ring.clone().filter(|_| s.open) else { return };
-        let mem = ring.memory();
         while let Some(item) = s.items.pop_front() {
             s.queued -= item.len - item.pos;
-            let done = self.consumed(&mem, &item);
+            let done = self.consumed(&s.mem, &item);
             s.done.push(done);
         }
         self.stats.queued.store(s.queued as u64, Relaxed);
@@ -136,11 +149,11 @@ impl Stream {
             s.flushed = s.flushed.max(n);
             return;
         }
-        let mem = ring.memory();
-        for i in s.items.drain(..n) {
-            s.queued -= i.len - i.pos;
+        let State { items, queued, done, mem, .. } = s;
+        for i in items.drain(..n) {
+            *queued -= i.len - i.pos;
             let data = if self.capture { i.pos } else { 0 };
-            s.done.push(finish(&mem, &i.chain, data, i.len, status, 0));
+            done.push(finish(mem, &i.chain, data, i.len, status, 0));
         }
         self.stats.messages.fetch_add(n as u64, Relaxed);
         self.stats.queued.store(s.queued as u64, Relaxed);
@@ -149,24 +162,25 @@ impl Stream {
 
     /// The ring is closed: consume no more. What was consumed is completed, the rest is kept as it is.
     pub(in crate::pcm) fn pause(&self) {
-        let mut s = lock(&self.state);
+        let mut s = self.state.lock();
         if let Some(ring) = s.ring.clone() {
             ring.complete(&mut s.done, usize::MAX, Caller::Worker);
         }
         s.open = false;
         self.ahead.shut(true);
+        self.show(&s);
     }
 
     /// Heads of the messages that are kept while the ring is closed.
     pub(in crate::pcm) fn kept(&self, kept: &mut Kept) {
-        let s = lock(&self.state);
+        let s = self.state.lock();
         kept.held.extend(s.items.iter().map(|i| i.chain.head));
         kept.again.extend(&s.again);
     }
 
     /// What is kept is nobody's any more.
     pub(in crate::pcm) fn forget(&self) {
-        let mut s = lock(&self.state);
+        let mut s = self.state.lock();
         s.items.clear();
         s.again.clear();
         s.carry = None;
@@ -176,7 +190,7 @@ impl Stream {
 
     /// The connection is gone (`detach`), or the device starts from zero.
     pub(in crate::pcm) fn reset(&self, detach: bool) {
-        let mut feed = lock(&self.feed);
+        let mut feed = self.feed.lock();
         if let Some(f) = feed.as_mut()
             && std::mem::take(&mut f.pulling)
         {
@@ -187,7 +201,7 @@ impl Stream {
         }
         drop(feed);
         self.ahead.clear();
-        let mut s = lock(&self.state);
+        let mut s = self.state.lock();
         s.items.clear();
         s.again.clear();
         s.carry = None;
@@ -200,6 +214,9 @@ impl Stream {
         if detach {
             (s.ring, s.open) = (None, false);
         }
-        self.changed.notify_all();
+        s.spent.clear();
+        self.show(&s);
+        drop(s);
+        self.changed.ring();
     }
 }

@@ -23,14 +23,13 @@ impl Stream {
         mut f: impl FnMut(&Mem, &Item, usize, usize) -> std::result::Result<(), BadAddress>,
     ) -> usize {
         let Some(ring) = s.ring.clone() else { return 0 };
-        let mem = ring.memory();
         let mut moved = 0;
         while moved < n {
             let Some(item) = s.items.front_mut() else {
                 break;
             };
             let take = (item.len - item.pos).min(n - moved);
-            let ok = f(&mem, item, moved, take).is_ok();
+            let ok = f(&s.mem, item, moved, take).is_ok();
             item.pos += take;
             moved += take;
             s.queued -= take;
@@ -45,9 +44,12 @@ impl Stream {
             let latency = ahead.saturating_add_unsigned(within).max(0) as usize;
             let data = if self.capture && ok { item.len } else { 0 };
             let status = if ok { S_OK } else { S_IO_ERR };
-            s.done.push(finish(&mem, &item.chain, data, item.len, status, latency));
+            s.done.push(finish(&s.mem, &item.chain, data, item.len, status, latency));
             self.stats.messages.fetch_add(1, Relaxed);
             self.stats.latency.store(latency as u64, Relaxed);
+            if item.chain.owns_memory() {
+                s.spent.push(item.chain);
+            }
         }
         self.stats.bytes.fetch_add(moved as u64, Relaxed);
         self.stats.queued.store(s.queued as u64, Relaxed);
@@ -115,7 +117,10 @@ impl Stream {
         let got = f(&mut s);
         let verdict = match unless {
             None => s.shortage.book(n, got, self.period_bytes()),
-            Some(_) => Verdict { xrun: got > 0, missing: got },
+            Some(_) => {
+                self.stats.stood_in.fetch_add(got as u64, Relaxed);
+                Verdict { xrun: got > 0, missing: got }
+            }
         };
         self.judge(&verdict);
         got

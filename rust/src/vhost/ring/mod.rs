@@ -1,4 +1,4 @@
-//! One virtqueue: pop, complete; how it begins is in `start`, how it stops in `stop`.
+//! One virtqueue: complete; how it begins is in `start`, what is popped in `pop`, how it stops in `stop`.
 //!
 //! While a ring is open its queue state and call fd live in `Book`, a mutex of our own that a real-time caller can
 //! *try*; the crate's vring (whose mutex cannot be tried) holds the configuration and gets the indices back when the
@@ -10,18 +10,19 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, MutexGuard, OnceLock};
 
 use vhost_user_backend::{VringMutex, VringT};
-use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
+use virtio_queue::{Error as QueueError, Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
 use super::chain::{Chain, Done};
 use super::inflight::Log;
+use super::sync::{Bell, TryMutex};
 use super::worker::Nudge;
-use super::{Caller, Mem, MemHandle, lock};
-use crate::error::{Error, Result};
+use super::{Caller, Mem, MemHandle};
 
+mod pop;
 mod start;
 mod stop;
 
@@ -41,6 +42,10 @@ struct Book {
     generation: u32,
     open: bool,
     broken: bool,
+    /// What broke it, found by a callback; the worker tells it.
+    fault: Option<QueueError>,
+    /// The guest's memory, kept here so that a callback need not ask for it.
+    mem: Arc<Mem>,
     /// Engines that pull: while there is one, the guest is asked not to kick.
     pullers: u32,
     inflight: u32,
@@ -53,20 +58,13 @@ struct Book {
     log: Option<Log>,
 }
 
-fn note_popped(live: &mut [bool], log: Option<&Log>, head: u16) {
-    live[usize::from(head)] = true;
-    if let Some(log) = log {
-        log.popped(head);
-    }
-}
-
 impl Book {
     /// Write a chain to the used ring, and tell the log.
-    fn give_back(&mut self, mem: &Mem, head: u16, len: u32) {
+    fn give_back(&mut self, head: u16, len: u32) {
         if let Some(log) = &self.log {
             log.completing(head);
         }
-        if self.queue.add_used(mem, head, len).is_err() {
+        if self.queue.add_used(&*self.mem, head, len).is_err() {
             self.broken = true;
         }
         if let Some(log) = &self.log {
@@ -88,6 +86,8 @@ pub struct RingStats {
 /// What popping needs; allocated once, owned by whoever holds the route.
 #[derive(Default)]
 pub struct Scratch {
+    /// The guest's memory.
+    pub mem: Arc<Mem>,
     /// Popped and not handed on yet; more than nothing between calls only if a real-time caller found a lock taken.
     pub batch: VecDeque<Chain>,
     pub done: Vec<Done>,
@@ -100,9 +100,12 @@ pub struct Ring {
     vring: VringMutex<MemHandle>,
     mem: MemHandle,
     worker: OnceLock<Arc<dyn Nudge>>,
-    route: Mutex<Scratch>,
-    book: Mutex<Book>,
-    idle: Condvar,
+    route: TryMutex<Scratch>,
+    book: TryMutex<Book>,
+    /// Rings when no chain is in anybody's hands.
+    idle: Bell,
+    /// As in the book, for who only asks.
+    pulled: AtomicBool,
     /// Where the available ring was, or will be, gone on with.
     base: AtomicU16,
     /// Of a ring whose buffers wait for the device: it found none, and wants to know when one comes.
@@ -125,6 +128,8 @@ impl Ring {
             generation: 0,
             open: false,
             broken: false,
+            fault: None,
+            mem: Arc::default(),
             pullers: 0,
             inflight: 0,
             live: Vec::new(),
@@ -139,9 +144,10 @@ impl Ring {
             vring,
             mem,
             worker: OnceLock::new(),
-            route: Mutex::default(),
-            book: Mutex::new(book),
-            idle: Condvar::new(),
+            route: TryMutex::default(),
+            book: TryMutex::new(book),
+            idle: Bell::default(),
+            pulled: AtomicBool::new(false),
             base: AtomicU16::new(0),
             starved: AtomicBool::new(false),
         }
@@ -163,7 +169,7 @@ impl Ring {
         &self.vring
     }
 
-    /// The current guest memory. Cheap (arc-swap load).
+    /// The current guest memory. Not for callbacks: a thread's first call allocates.
     pub fn memory(&self) -> <GuestMemoryAtomic<Mem> as GuestAddressSpace>::T {
         self.mem.memory()
     }
@@ -179,29 +185,29 @@ impl Ring {
 
     /// Entries; 0 while the ring is not open.
     pub fn size(&self) -> u16 {
-        let b = lock(&self.book);
+        let b = self.book.lock();
         if b.open { b.queue.size() } else { 0 }
     }
 
     /// How many chains were given back in all its lives, modulo 65536.
     pub(super) fn used(&self) -> u16 {
-        lock(&self.book).queue.next_used()
+        self.book.lock().queue.next_used()
     }
 
     /// Open, and not broken by its driver.
     pub fn is_running(&self) -> bool {
-        let b = lock(&self.book);
+        let b = self.book.lock();
         b.open && !b.broken
     }
 
     /// Chains popped and not given back.
     pub fn in_flight(&self) -> u32 {
-        lock(&self.book).inflight
+        self.book.lock().inflight
     }
 
     /// Completions before the call fd came would go unnoticed: signal once.
     pub(super) fn set_call(&self, file: Option<File>) {
-        let mut b = lock(&self.book);
+        let mut b = self.book.lock();
         b.call = file;
         if b.open {
             poke(b.call.as_ref());
@@ -211,148 +217,33 @@ impl Ring {
     /// The right to pop and hand on. A real-time caller gets None if someone is at it, who does the work.
     pub fn route(&self, who: Caller) -> Option<MutexGuard<'_, Scratch>> {
         match who {
-            Caller::Worker => Some(lock(&self.route)),
-            Caller::RealTime => self.route.try_lock().ok(),
+            Caller::Worker => Some(self.route.lock()),
+            Caller::RealTime => self.route.try_lock(),
         }
     }
 
     fn book(&self, who: Caller) -> Option<MutexGuard<'_, Book>> {
         match who {
-            Caller::Worker => Some(lock(&self.book)),
-            Caller::RealTime => self.book.try_lock().ok(),
+            Caller::Worker => Some(self.book.lock()),
+            Caller::RealTime => self.book.try_lock(),
         }
     }
 
     /// Chains of an earlier generation are stale.
     pub fn generation(&self) -> u32 {
-        lock(&self.book).generation
+        self.book.lock().generation
     }
 
     /// How many chains a consumer must have room for.
     pub fn depth(&self) -> usize {
-        IN_FLIGHT.min(lock(&self.book).queue.size() as usize)
+        IN_FLIGHT.min(self.book.lock().queue.size() as usize)
     }
 
-    /// An engine begins or ends to pull. After the last one has ended the caller drains once.
-    pub fn pulled(&self, on: bool) {
-        let mut b = lock(&self.book);
-        b.pullers = if on { b.pullers + 1 } else { b.pullers.saturating_sub(1) };
-        if b.open {
-            let _ = self.arm(&mut b, &self.mem.memory());
-        }
-    }
-
-    /// Write avail_event or used.flags. True if more buffers turned up meanwhile.
-    fn arm(&self, b: &mut Book, mem: &Mem) -> std::result::Result<bool, QueueError> {
-        if b.pullers == 0 {
-            return b.queue.enable_notification(mem);
-        }
-        if !b.queue.event_idx_enabled() {
-            b.queue.disable_notification(mem)?;
-            return Ok(false);
-        }
-        // Half the index space away: moved again on each pull, so never reached.
-        let at = b.queue.used_ring() + 4 + 8 * u64::from(b.queue.size());
-        let far = b.queue.next_avail().wrapping_add(0x8000);
-        mem.store(far.to_le(), GuestAddress(at), Relaxed).map_err(QueueError::GuestMemory)?;
-        Ok(false)
-    }
-
-    /// The next chain, for a loop outside. When there is none the next kick will be told (`take_starved`).
-    pub fn pop_one(&self) -> Result<Option<Chain>> {
-        let mut one = VecDeque::with_capacity(1);
-        // Before the look: a kick may come right behind it.
-        self.starved.store(true, SeqCst);
-        let popped = self.pop(&mut one, 1, Caller::Worker);
-        if popped.as_ref().map_or(true, |&n| n > 0) {
-            self.starved.store(false, SeqCst);
-        }
-        popped.map(|_| one.pop_front())
-    }
-
-    /// Whether a kick is waited for; not any more from now on.
-    pub(super) fn take_starved(&self) -> bool {
-        self.starved.swap(false, SeqCst)
-    }
-
-    /// Take what is available, `max` chains at most, to the end of `out`. Whoever hands on what it pops holds `route`.
-    pub fn pop(&self, out: &mut VecDeque<Chain>, max: usize, who: Caller) -> Result<usize> {
-        let Some(mut b) = self.book(who) else {
-            return Ok(0);
-        };
-        if !b.open || b.broken {
-            return Ok(0);
-        }
-        let start = out.len();
-        let r = self.pop_locked(&mut b, out, start + max, who);
-        b.broken |= r.is_err();
-        let n = out.len() - start;
-        b.inflight += n as u32;
-        self.stats.popped.fetch_add(n as u64, Relaxed);
-        r.map(|()| n).map_err(|e| Error::Invalid(format!("queue {} is broken by its driver: {e}", self.index)))
-    }
-
-    fn pop_locked(
-        &self,
-        b: &mut Book,
-        out: &mut VecDeque<Chain>,
-        end: usize,
-        who: Caller,
-    ) -> std::result::Result<(), QueueError> {
-        let mem = self.mem.memory();
-        let before = out.len();
-        let mut promised = false;
-        loop {
-            if b.pullers == 0 {
-                b.queue.disable_notification(&*mem)?;
-            }
-            let seen = out.len();
-            let (size, generation) = (b.queue.size(), b.generation);
-            let room = IN_FLIGHT.saturating_sub(b.inflight as usize);
-            let end = end.min(before + room);
-            while out.len() < end && !b.again.is_empty() {
-                let head = b.again[0];
-                if head >= size || b.live[head as usize] {
-                    return Err(QueueError::InvalidDescriptorIndex);
-                }
-                if who == Caller::RealTime {
-                    // It may have any number of pieces: the worker's.
-                    self.nudge();
-                    return Ok(());
-                }
-                let table = b.queue.desc_table();
-                let Some(c) = Chain::walk(&mem, table, size, head, generation, Caller::Worker) else { break };
-                b.again.pop_front();
-                note_popped(&mut b.live, b.log.as_ref(), head);
-                out.push_back(c);
-            }
-            let table = b.queue.desc_table();
-            let mut it = b.queue.iter(&*mem)?;
-            while out.len() < end {
-                let Some(chain) = it.next() else { break };
-                let head = chain.head_index();
-                // Out of the table, or offered again while we hold it: a driver bug or an attack.
-                if head >= size || b.live[head as usize] {
-                    return Err(QueueError::InvalidDescriptorIndex);
-                }
-                let Some(c) = Chain::walk(&mem, table, size, head, generation, who) else {
-                    // Too long to take without allocating: the worker's.
-                    it.go_to_previous_position();
-                    self.nudge();
-                    return Ok(());
-                };
-                note_popped(&mut b.live, b.log.as_ref(), head);
-                out.push_back(c);
-            }
-            if promised && out.len() == seen {
-                // Its index can be read and its entries cannot (the memory was taken away), or it runs backwards.
-                return Err(QueueError::InvalidAvailRingIndex);
-            }
-            if out.len() >= end || !self.arm(b, &mem)? {
-                return Ok(());
-            }
-            promised = true;
-        }
+    /// The memory map was replaced. When this returns nobody pops from or completes into the old one.
+    pub(super) fn set_memory(&self, mem: &Arc<Mem>) {
+        // The old one is not dropped here: the device keeps it until everybody has the new one.
+        self.route.lock().mem = mem.clone();
+        self.book.lock().mem = mem.clone();
     }
 
     /// Give chains back with one signal at most, and empty the list. Returns how many were not stale.
@@ -368,22 +259,22 @@ impl Ring {
         let Some(mut b) = self.book(who) else {
             return 0;
         };
-        let mem = self.mem.memory();
         let was_full = b.inflight as usize >= IN_FLIGHT;
         let mut n = 0;
         for d in done.drain(..max.min(done.len())) {
             if d.generation == b.generation && b.live.get_mut(d.head as usize).is_some_and(std::mem::take) {
                 b.inflight -= 1;
                 n += 1;
-                b.give_back(&mem, d.head, d.len);
+                b.give_back(d.head, d.len);
             }
         }
-        let signalled = notify && n > 0 && self.signal(&mut b, &mem);
-        if b.inflight == 0 && who == Caller::Worker {
-            self.idle.notify_all();
-        }
+        let signalled = notify && n > 0 && self.signal(&mut b);
+        let idle = b.inflight == 0;
         let more = was_full && n > 0 && b.open && b.pullers == 0;
         drop(b);
+        if idle && who == Caller::Worker {
+            self.idle.ring();
+        }
         if more {
             // What a larger ring holds beyond our bound was kicked for already.
             self.nudge();
@@ -400,28 +291,28 @@ impl Ring {
 
     /// Signal what was completed without. True if the driver wanted it.
     pub fn notify(&self) -> bool {
-        let mut b = lock(&self.book);
-        let mem = self.mem.memory();
-        let signalled = b.open && self.signal(&mut b, &mem);
+        let mut b = self.book.lock();
+        let signalled = b.open && self.signal(&mut b);
         self.stats.signals.fetch_add(u64::from(signalled), Relaxed);
         signalled
     }
 
     /// Run `f` with the memory while the chain is not stale and cannot become so; None if it is.
     pub fn with_live<T>(&self, c: &Chain, f: impl FnOnce(&Mem) -> T) -> Option<T> {
-        let b = lock(&self.book);
+        let b = self.book.lock();
         let live = c.generation == b.generation && b.live.get(c.head as usize) == Some(&true);
         // Under `book`: a stop cannot finish between the check and what `f` does.
-        live.then(|| f(&self.memory()))
+        live.then(|| f(&b.mem))
     }
 
     /// Honour EVENT_IDX, and (which virtio-queue does not) VRING_AVAIL_F_NO_INTERRUPT.
-    fn signal(&self, b: &mut Book, mem: &Mem) -> bool {
-        let wanted = if b.queue.event_idx_enabled() {
-            b.queue.needs_notification(mem).unwrap_or(true)
+    fn signal(&self, b: &mut Book) -> bool {
+        let Book { queue, mem, .. } = b;
+        let wanted = if queue.event_idx_enabled() {
+            queue.needs_notification(&**mem).unwrap_or(true)
         } else {
             std::sync::atomic::fence(SeqCst);
-            let flags: u16 = mem.load(GuestAddress(b.queue.avail_ring()), SeqCst).unwrap_or(0);
+            let flags: u16 = mem.load(GuestAddress(queue.avail_ring()), SeqCst).unwrap_or(0);
             u16::from_le(flags) & 1 == 0
         };
         wanted && poke(b.call.as_ref())

@@ -7,10 +7,9 @@ use vhost_user_backend::VringT;
 use virtio_queue::{Error as QueueError, Queue, QueueT};
 use vm_memory::GuestAddressSpace;
 
-use super::{BATCH, Book, Ring, poke};
+use super::{BATCH, Book, IN_FLIGHT, Ring, poke};
 use crate::error::{Error, Result};
 use crate::vhost::inflight::Area;
-use crate::vhost::lock;
 
 /// Where a ring begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +34,15 @@ pub struct Kept {
 impl Ring {
     /// The ring may be popped from now on. Ok(false) if it already was open.
     pub(in crate::vhost) fn open(&self, start: Start, kept: &Kept, log: Option<&Arc<Area>>) -> Result<bool> {
-        let mut scratch = lock(&self.route);
-        let mut b = lock(&self.book);
+        let mut scratch = self.route.lock();
+        let mut b = self.book.lock();
         if b.open {
             return Ok(false);
         }
         let state = self.vring.get_ref().get_queue().state();
         let impossible = |e: QueueError| Error::Invalid(format!("queue {}: {e}", self.index));
         let mut queue = Queue::try_from(state).map_err(impossible)?;
-        let mem = self.mem.memory();
+        let mem = self.mem.memory().clone().into_inner();
         if !queue.is_valid(&*mem) {
             return Err(Error::Invalid(format!("queue {}: its ring is outside of the guest's memory", self.index)));
         }
@@ -59,10 +58,13 @@ impl Ring {
         b.again = kept.again.iter().copied().collect();
         b.log = log.and_then(|area| area.log(self.index, queue.size()));
         b.queue = queue;
+        let depth = IN_FLIGHT.min(b.queue.size() as usize);
         scratch.batch.clear();
         scratch.batch.reserve(BATCH);
-        scratch.done.reserve(BATCH);
-        (b.broken, b.open, b.inflight) = (false, true, kept.held.len() as u32);
+        scratch.done.clear();
+        scratch.done.reserve(depth);
+        (scratch.mem, b.mem) = (mem.clone(), mem);
+        (b.broken, b.fault, b.open, b.inflight) = (false, None, true, kept.held.len() as u32);
         if ours == 0 {
             self.recover(&mut b, start, used);
         } else if let Some(log) = &b.log {
@@ -72,7 +74,7 @@ impl Ring {
             // The last life may have died between a completion and its signal.
             poke(b.call.as_ref());
         }
-        let _ = self.arm(&mut b, &mem);
+        let _ = self.arm(&mut b);
         Ok(true)
     }
 

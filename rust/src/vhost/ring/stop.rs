@@ -7,21 +7,20 @@ use vhost_user_backend::VringT;
 use virtio_queue::{Queue, QueueT};
 
 use super::Ring;
-use crate::vhost::lock;
 
 impl Ring {
     /// First half of a stop: no more pops after this. Waits for a hand-on in progress. False if not open.
     pub(in crate::vhost) fn close(&self) -> bool {
         // Before taking `route`: this is what ends the loop of whoever holds it.
-        let was = std::mem::replace(&mut lock(&self.book).open, false);
-        drop(lock(&self.route));
+        let was = std::mem::replace(&mut self.book.lock().open, false);
+        drop(self.route.lock());
         was
     }
 
     /// The ring is closed, `kept` are the heads of messages that nobody has consumed. They stay in our hands for the same
     /// driver, in whatever order they came; it counts them as not used, so the base is the used index.
     pub fn keep(&self, kept: &[u16]) {
-        let mut b = lock(&self.book);
+        let mut b = self.book.lock();
         for &h in kept {
             if b.live.get_mut(h as usize).is_some_and(std::mem::take) {
                 b.inflight -= 1;
@@ -50,22 +49,24 @@ impl Ring {
     /// After it nobody writes to guest memory on behalf of this ring.
     pub(in crate::vhost) fn retire(&self, wait: Duration, write: bool) -> u32 {
         let until = Instant::now() + wait;
-        let mut b = lock(&self.book);
-        while b.inflight > 0 {
+        let mut b = loop {
+            let rings = self.idle.rings();
+            let b = self.book.lock();
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+            if b.inflight == 0 || left.is_zero() {
+                break b;
             }
-            b = self.idle.wait_timeout(b, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
-        }
-        let (forced, mem) = (b.inflight, self.memory());
+            drop(b);
+            self.idle.wait(rings, left);
+        };
+        let forced = b.inflight;
         for head in 0..b.live.len() {
             if std::mem::take(&mut b.live[head]) && write {
-                b.give_back(&mem, head as u16, 0);
+                b.give_back(head as u16, 0);
             }
         }
         if forced > 0 && write {
-            self.signal(&mut b, &mem);
+            self.signal(&mut b);
         }
         b.inflight = 0;
         // The front end's memory: not held longer than its ring runs.
