@@ -164,8 +164,8 @@ def test_a_device_is_told_of_its_rings(bench: Make) -> None:
     assert "started 0 at 0 fresh" in rig.device.told
     bases = rig.driver.stop_rings()
     rig.driver.start_rings(bases)
-    await_until(lambda: "started 3 at 0 fresh" in rig.device.told[-4:], 10, "the last ring")
-    assert "started 0 at 1" in rig.device.told
+    await_until(lambda: "started 0 at 1" in rig.device.told, 10, "the first ring's second start")
+    await_until(lambda: rig.device.told.count("started 3 at 0 fresh") == 2, 10, "the last ring's")
     rig.device.told.clear()
     rig.driver.reset()
     await_until(lambda: "started 3 at 0 fresh" in rig.device.told, 10, "the last ring")

@@ -48,14 +48,18 @@ impl Worker {
         let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, SELF);
         shared.epoll.ctl(ControlOperation::Add, shared.wake.as_raw_fd(), event)?;
         let inner = shared.clone();
+        let (told, tell) = std::sync::mpsc::channel();
         let run = move || {
             if urgent {
                 // Where it is not permitted it runs as others do.
                 let _ = crate::realtime::take_priority();
             }
+            let _ = told.send(());
             inner.run(kicked);
         };
         let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
+        // Whoever made us may restrict system calls next.
+        let _ = tell.recv();
         Ok(Worker { shared, thread: Mutex::new(Some(thread)) })
     }
 

@@ -79,9 +79,10 @@ impl Rig {
         Driver::connect(Socket::Path(self.path.clone()), options).expect("connect")
     }
 
-    /// Wait until the device has started every ring: a control ring that starts resets the streams.
+    /// Wait until the first driver's rings have all started: its control ring resets the streams when it does.
     pub fn until_started(&self) {
-        self.until("the rings", || self.server.device().rings().iter().all(|r| r.is_running()));
+        let started = |n| self.saw(|e| matches!(e, Event::Started { queue, .. } if *queue == n));
+        self.until("the rings", || (0..4).all(started));
     }
 
     /// Wait until something is so.
