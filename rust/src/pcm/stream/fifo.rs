@@ -14,7 +14,11 @@ impl Fifo {
     /// Room for at least `capacity` bytes.
     pub fn new(capacity: usize) -> Self {
         let size = capacity.next_power_of_two();
-        Fifo { bytes: (0..size).map(|_| AtomicU8::new(0)).collect(), taken: AtomicUsize::new(0), put: AtomicUsize::new(0) }
+        Fifo {
+            bytes: (0..size).map(|_| AtomicU8::new(0)).collect(),
+            taken: AtomicUsize::new(0),
+            put: AtomicUsize::new(0),
+        }
     }
 
     /// Bytes it can hold.

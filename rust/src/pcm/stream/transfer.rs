@@ -86,7 +86,13 @@ impl Stream {
 
     /// Run `f` on the stream for an engine, after a look at the ring. For one who stands in for an engine: only if that has
     /// not taken a turn since `unless`, and what is moved is an xrun.
-    pub(super) fn engine(&self, n: usize, who: Caller, unless: Option<u64>, f: impl FnOnce(&mut State) -> usize) -> usize {
+    pub(super) fn engine(
+        &self,
+        n: usize,
+        who: Caller,
+        unless: Option<u64>,
+        f: impl FnOnce(&mut State) -> usize,
+    ) -> usize {
         // Held to the end: a ring or memory map replaced meanwhile is freed by who waits for it.
         let Some(feed) = try_hard(&self.feed, who) else {
             self.stats.busy.fetch_add(1, Relaxed);
