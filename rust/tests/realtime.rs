@@ -14,6 +14,7 @@ use _core::engine::pipewire::{Functions, PipeWirePort, PwBuffer, PwTime, SpaBuff
 use _core::engine::plain::{PlainPort, transfer};
 use _core::engine::realtime::{real_time, rtcheck};
 use _core::guest::{Driver, Options, PcmParams, Report, Run, Shape as Layout, Socket, StreamOptions, numbered};
+use _core::pcm::clock::{ClockPort, Kind};
 use _core::pcm::router::Queues;
 use _core::pcm::stream::{Mode, Shape};
 use _core::pcm::{Router, Stream};
@@ -264,6 +265,46 @@ fn a_recording_callback_allocates_nothing_and_keeps_the_order() {
     assert!(numbers.len() >= 20_000, "{} frames were recorded", numbers.len());
     // A guest that is late loses some, but nothing is doubled or turned round.
     assert!(numbers.windows(2).all(|n| n[0] < n[1]), "frames are doubled or out of order");
+}
+
+/// More than the guest's buffer of four periods bears, which is three.
+const LARGE: usize = 1600;
+
+#[test]
+fn a_callback_that_is_read_ahead_for_allocates_nothing_and_loses_nothing() {
+    let rig = Rig::new(false);
+    let clock = ClockPort::new(rig.stream.clone(), Kind::StandIn);
+    clock.start();
+    let sent = numbered(1, 48_000, FRAME);
+    let run = rig.run(sent.clone(), sent.len());
+    let port = Lent::new(PlainPort::new(rig.stream.clone()));
+    let (mut heard, mut part) = (Vec::new(), vec![0_u8; LARGE * FRAME]);
+    let (mut before, mut full) = (rtcheck::counts(), 0);
+    for i in 0..1000 {
+        if i == 5 {
+            before = rtcheck::counts();
+        }
+        // SAFETY: a live port; the buffer is ours.
+        let got = unsafe { transfer(port.address() as *mut c_void, part.as_mut_ptr().cast(), part.len() as _, 0) };
+        heard.extend_from_slice(&part[..usize::try_from(got).expect("a count of bytes")]);
+        if heard.len() >= sent.len() {
+            break;
+        }
+        // Until there is a whole turn, or as long as an engine can wait before the clock stands in for it.
+        for _ in 0..60 {
+            thread::sleep(Duration::from_millis(1));
+            if rig.stream.ahead_bytes() >= part.len() {
+                full += 1;
+                break;
+            }
+        }
+    }
+    assert_eq!(rtcheck::counts(), before, "allocations and frees inside of callbacks");
+    assert!(full > 10, "{full} turns were read ahead whole");
+    assert!(heard == sent, "{} bytes of {} were heard, or out of order", heard.len(), sent.len());
+    clock.close();
+    port.take_back();
+    run.stop(true).expect("report");
 }
 
 #[test]
