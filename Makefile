@@ -83,4 +83,6 @@ $(BIN)/python:
 .venv/.built: .venv/.run Cargo.toml Cargo.lock pyproject.toml $(RUST)
 	@echo "building the extension (a minute the first time)"
 	@$(BIN)/maturin develop --release --locked >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
+# As an installation does: where PYTHONDONTWRITEBYTECODE is set, each start would compile all of it again.
+	@$(BIN)/python -m compileall -q python/vsnd_hybrid
 	@touch $@

@@ -155,7 +155,8 @@ class Server:
     features
         Device feature bits to offer besides VERSION_1, INDIRECT_DESC, EVENT_IDX and the protocol bit.
     device_owned
-        Queues whose buffers wait for the device to use them (an event queue): their kicks are not told.
+        Queues whose buffers wait for the device to use them (an event queue): the only kick that is told is the first one
+        after a `pop` that found nothing.
     router
         Sound's data path. Its queues are served natively and never tell `Event.Kicked`.
 
@@ -189,6 +190,10 @@ class Server:
 
     def poll(self, max_events: int = 64) -> list[Event]:
         """What has happened, oldest first. Never blocks."""
+
+    @property
+    def pending(self) -> int:
+        """Events that wait for `poll`, besides kicks and xruns."""
 
     def queue(self, index: int) -> Virtqueue:
         """A queue; the same one for the life of the server. IndexError if there is none."""
@@ -552,11 +557,20 @@ class Listener:
     """
 
     def __new__(cls, path: str | PathLike[str], *, mode: int = 0o600, group: int | None = None) -> Listener: ...
+    def fileno(self) -> int:
+        """The socket's descriptor. ValueError once a server has it, or it was closed."""
+
     def close(self) -> None:
         """Stop listening and remove the socket file, if it is still ours. Nothing happens once a server has it."""
 
 def no_new_privileges() -> None:
     """PR_SET_NO_NEW_PRIVS, for the calling thread and those it makes."""
+
+def end_with_parent(parent: int) -> None:
+    """Get SIGTERM when the parent process, `parent`, ends. OSError if it has ended."""
+
+def name_process(name: str) -> None:
+    """How lists of processes show this one; 15 bytes are kept."""
 
 def limit_resources(*, open_files: int) -> None:
     """No core dumps, and at most so many descriptors. Limits are only lowered."""

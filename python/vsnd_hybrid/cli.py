@@ -5,6 +5,7 @@ A daemon that is started in the plain form does not import click: that would be 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -97,6 +98,8 @@ def plain(arguments: Sequence[str], options: Sequence[Option]) -> dict[str, str 
 
 def run(values: Mapping[str, object]) -> int:
     """``vsnd-hybrid run`` with these values; returns the exit status."""
+    # Hardly anything that start-up makes is garbage; the daemon enables it when it serves.
+    gc.disable()
     from vsnd_hybrid.service import run
     from vsnd_hybrid.service.errors import ServiceError
 

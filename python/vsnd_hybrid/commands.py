@@ -81,6 +81,83 @@ cli.add_command(
 )
 
 
+#: Options of ``run`` that are about the socket of one guest, or about no guest.
+_FOR_ONE = ("socket-path", "fd", "print-capabilities")
+
+
+def _serve(socket_dir: str, guest: tuple[str, ...], **values: Any) -> int:
+    from vsnd_hybrid.service import run_many
+
+    run_many(socket_dir, guest, {key: value for key, value in values.items() if value is not None})
+    return 0
+
+
+cli.add_command(
+    click.Command(
+        "serve",
+        callback=_serve,
+        params=[
+            click.Option(
+                ["--socket-dir"], required=True, metavar="DIR", help="Make the socket DIR/NAME.sock for each."
+            ),
+            click.Option(["--guest"], multiple=True, metavar="NAME", help="A guest; may be given many times."),
+            *(_option(option) for option in RUN_OPTIONS if option.name not in _FOR_ONE),
+        ],
+        short_help="Serve many guests, each from a process of its own.",
+        help="Serve many guests, each from a process of its own.\n\n"
+        "The process of a guest is forked from this one when its first front end connects. "
+        "{name} in the settings of backends and streams, and in --user, becomes the guest's name. "
+        "Guests come and go with 'vsnd-hybrid guests'. SIGTERM or SIGINT ends all of them with status 0.",
+    )
+)
+
+
+@cli.group(short_help="Add, remove and list the guests of a running 'serve'.")
+def guests() -> None:
+    """Add, remove and list the guests of a running 'serve'."""
+
+
+def _directory() -> click.Option:
+    return click.Option(["--socket-dir"], required=True, metavar="DIR", help="As given to 'serve'.")
+
+
+def _add(socket_dir: str, name: str) -> None:
+    from vsnd_hybrid.tools.guests import ask
+
+    click.echo(ask(socket_dir, f"add {name}"))
+
+
+def _remove(socket_dir: str, name: str) -> None:
+    from vsnd_hybrid.tools.guests import ask
+
+    ask(socket_dir, f"remove {name}")
+
+
+def _list(socket_dir: str) -> None:
+    from vsnd_hybrid.tools.guests import listed
+
+    for name, path, pid in listed(socket_dir):
+        click.echo(f"{name}\t{path}\t{pid or '-'}")
+
+
+guests.add_command(
+    click.Command(
+        "add", callback=_add, params=[_directory(), click.Argument(["name"])], help="Serve NAME too; prints its socket."
+    )
+)
+guests.add_command(
+    click.Command(
+        "remove",
+        callback=_remove,
+        params=[_directory(), click.Argument(["name"])],
+        help="Remove NAME's socket and end its process.",
+    )
+)
+guests.add_command(
+    click.Command("list", callback=_list, params=[_directory()], help="Print name, socket and process of each guest.")
+)
+
+
 @cli.command(short_help="Play and record a tune over a real socket.")
 @click.option("--dir", "directory", default="demo", show_default=True, metavar="DIR", help="Where the files are put.")
 def demo(directory: str) -> int:

@@ -46,7 +46,7 @@ class Device:
     queues: int = 1
     #: Device feature bits to offer; those of the transport are added.
     features: int = 0
-    #: Queues whose buffers wait until the device has something to tell (an event queue): `kicked` is not called for them.
+    #: Queues whose buffers wait until the device has something to tell (an event queue): see `replenished`.
     device_owned: Sequence[int] = ()
     #: The configuration space.
     config: bytes = b""
@@ -110,8 +110,14 @@ class Device:
         """A ring is broken by what its driver wrote (`queue` >= 0), or something inside failed (-1)."""
         self._served().log.warning("%s: %s", "device" if queue < 0 else f"queue {queue}", reason)
 
+    def replenished(self, queue: int) -> None:
+        """Buffers may have come to `queue`, one of `device_owned`, that was found empty (`Virtqueue.pop`) before."""
+
     def kicked(self, queue: int) -> None:
         """Chains may be waiting in `queue`."""
+        if queue in self.device_owned:
+            self.replenished(queue)
+            return
         for chain in self.chains(queue):
             try:
                 self.chain(queue, chain)
@@ -136,7 +142,8 @@ class Device:
             chain = virtqueue.pop()
             if chain is None:
                 return
-            server.catch_up()
+            if server.native.pending:
+                server.catch_up()
             yield chain
         server.kick_later(queue)
 

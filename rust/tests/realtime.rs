@@ -110,7 +110,7 @@ fn answer(ring: &Ring, pcm: &Stream) {
     }
     for chain in chains {
         let mut code = [0; 4];
-        let _ = chain.readable.read(&ring.memory(), 0, &mut code);
+        let _ = chain.readable().read(&ring.memory(), 0, &mut code);
         match u32::from_le_bytes(code) {
             0x102 => pcm.set_mode(Mode::Queue),
             0x103 => drop(pcm.flush(0x8000)),
@@ -118,7 +118,7 @@ fn answer(ring: &Ring, pcm: &Stream) {
             0x105 => pcm.stop(),
             _ => {}
         }
-        let _ = chain.writable.write(&ring.memory(), 0, &0x8000u32.to_le_bytes());
+        let _ = chain.writable().write(&ring.memory(), 0, &0x8000u32.to_le_bytes());
         ring.complete_one(chain.done(4, 0), true);
     }
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,11 @@ from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.file import stream as file_stream
 from vsnd_hybrid.backends.file.media import open_reader
-from vsnd_hybrid.guest import GuestError, numbered
+from vsnd_hybrid.guest import GuestError, VirtualGuest, numbered
 
 from tests.backends.conftest import INPUT, OUTPUT, GuestFactory
+from tests.conftest import DaemonFactory
+from tests.daemon import Daemon
 from tests.guests import audio
 from tests.processes import await_until
 
@@ -150,34 +151,30 @@ def test_a_mistake_is_one_line_at_the_start(tmp_path: Path, option: str, text: s
     assert "\n" not in str(caught.value)
 
 
-@pytest.fixture
-def room_for() -> Iterator[Callable[[int], None]]:
-    """Files of this process cannot grow beyond so many bytes, as on a disk that gets full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def room_for(daemon: Daemon, size: int) -> None:
+    """Files of the daemon cannot grow beyond so many bytes, as on a disk that gets full. Its own process: only it is limited."""
+    _, most = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (size, most))
 
 
-def test_a_disk_that_gets_full_ends_the_take_and_not_the_guest(
-    guest_on: GuestFactory, tmp_path: Path, room_for: Callable[[int], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    guest = guest_on(registry.create(f"file,dir={tmp_path}"), (OUTPUT,))
-    room_for(1 << 16)
-    report = guest.play(audio.numbered(48000))
+def test_a_disk_that_gets_full_ends_the_take_and_not_the_guest(daemon: DaemonFactory, tmp_path: Path) -> None:
+    served = daemon("--backend", f"file,dir={tmp_path}")
+    room_for(served, 1 << 16)
+    with VirtualGuest(served.socket) as guest:
+        report = guest.play(audio.numbered(48000))
     assert report.ok
     assert report.frames == 48000
     path = tmp_path / "out-0-take-001.wav"
-    assert any(f"writing {path} failed: File too large" in record.message for record in caplog.records)
-    heard = audio.locate(audio.wav_samples(finished(path)), 48000)
+    served.process.await_log(f"writing {path} failed: File too large")
+    await_until(lambda: path not in served.process.open_files(), 5, f"{path.name} to be finished")
+    heard = audio.locate(audio.wav_samples(path), 48000)
     assert heard.in_order, "what was written before is a file that plays"
 
 
-def test_a_disk_that_is_full_is_an_error_of_the_stream(
-    guest_on: GuestFactory, tmp_path: Path, room_for: Callable[[int], None]
-) -> None:
-    guest = guest_on(registry.create(f"file,dir={tmp_path}"), (OUTPUT,))
-    room_for(10)
-    with pytest.raises(GuestError, match="START.*IO_ERR"):
+def test_a_disk_that_is_full_is_an_error_of_the_stream(daemon: DaemonFactory, tmp_path: Path) -> None:
+    served = daemon("--backend", f"file,dir={tmp_path}")
+    room_for(served, 10)
+    with VirtualGuest(served.socket) as guest, pytest.raises(GuestError, match="START.*IO_ERR"):
         guest.play(numbered(4800))
     assert not list(tmp_path.iterdir())
 

@@ -1,6 +1,6 @@
-"""A backend that tries what it must not be able to do, while it plays: what a guest that took the daemon over would try.
+"""Backends that try what they must not be able to do, while they play: what a guest that took the daemon over would try.
 
-Installed by the fixture `spy` in a directory of its own; playback goes into files as with the backend `file`.
+Installed by the fixture `spy` in a directory of its own: there is one for each of our backends, which is otherwise as that.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vsnd_hybrid._core import PcmPort
 from vsnd_hybrid.backends import base
 from vsnd_hybrid.backends.file import FileBackend
+from vsnd_hybrid.backends.null import NullBackend
+from vsnd_hybrid.backends.pipewire import PipeWireBackend
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PTRACE_PEEKDATA = 2
 _NOT_A_CALL = 1023
 
 
-class SpyBackend(FileBackend):
+class _Spying(base.Backend):
     """Its file `attempts.json` in `dir` says what became of each attempt, on a thread made before and one made after the
     sandbox was complete. `outside`: a directory that was not declared. `deadly`: try `ptrace` last.
     """
 
-    name = "spy"
-
-    def __init__(self, *, dir: str, outside: str, deadly: str = "no") -> None:
-        super().__init__(dir=dir)
+    def __init__(self, *, dir: str, outside: str, deadly: str = "no", **options: str) -> None:
+        super().__init__(**options)
         self._report = Path(dir) / "attempts.json"
         self._outside = Path(outside)
         self._deadly = deadly == "yes"
@@ -45,9 +45,13 @@ class SpyBackend(FileBackend):
         self._early = threading.Thread(target=self._wait_and_try)
         self._early.start()
 
+    @classmethod
+    def needs(cls, options: Mapping[str, str]) -> base.Needs:
+        return super().needs(options) | base.Needs(write=(options["dir"],), permits=frozenset())
+
     def open(self, port: PcmPort, params: base.PcmParams, events: base.EventSink) -> base.EngineStream:
         threading.Thread(target=self._try_both).start()
-        return super().open(port, params, events)
+        return super().open(port, params, events)  # type: ignore[safe-super]  # of the backend behind it
 
     def _wait_and_try(self) -> None:
         self._begin.wait()
@@ -90,6 +94,28 @@ class SpyBackend(FileBackend):
             "random": lambda: os.getrandom(8),
         }
         return {name: _outcome(attempt) for name, attempt in attempts.items()}
+
+
+class FileSpy(_Spying, FileBackend):
+    """Its takes are beside its report."""
+
+    name = "spy"
+
+    def __init__(self, *, dir: str, outside: str, deadly: str = "no") -> None:
+        super().__init__(dir=dir, outside=outside, deadly=deadly)
+        self._directory = Path(dir)
+
+
+class NullSpy(_Spying, NullBackend):
+    """Plays into nothing."""
+
+    name = "spy-null"
+
+
+class PipeWireSpy(_Spying, PipeWireBackend):
+    """Plays through PipeWire."""
+
+    name = "spy-pipewire"
 
 
 def _call(function: Any, *arguments: Any, fine: int = 0) -> None:

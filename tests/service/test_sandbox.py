@@ -105,6 +105,30 @@ def test_a_daemon_that_plays_cannot_be_used_for_anything_else(
     assert "sandbox: files and system calls are restricted" in served.log()
 
 
+def test_nor_can_one_that_plays_into_nothing(
+    daemon: DaemonFactory, spy: Mapping[str, str], inside: Path, outside: Path
+) -> None:
+    served = daemon("--backend", f"spy-null,dir={inside},outside={outside}", "--sandbox", "strict", environment=spy)
+    with VirtualGuest(served.socket) as guest:
+        assert guest.play(audio.numbered(FRAMES)).ok
+        assert attempts(inside) == {"early": WALLED, "late": WALLED}
+
+
+def test_nor_can_one_that_plays_through_pipewire(
+    daemon: DaemonFactory, spy: Mapping[str, str], inside: Path, outside: Path, pipewire: PipeWireSession
+) -> None:
+    environment = dict(pipewire.environment) | {"PYTHONPATH": spy["PYTHONPATH"]}
+    spec = f"spy-pipewire,dir={inside},outside={outside}"
+    served = daemon("--backend", spec, "--sandbox", "strict", environment=environment)
+    with VirtualGuest(served.socket) as guest:
+        recording = pipewire.record()
+        assert guest.play(audio.numbered(FRAMES), period_frames=1024).ok
+        # It connects to its server again when that was restarted; nothing else is let through.
+        walled = WALLED | {"local socket": "done"}
+        assert attempts(inside) == {"early": walled, "late": walled}
+        assert audio.locate(recording.stop(), FRAMES).holds(FRAMES)
+
+
 def test_the_same_attempts_succeed_without_walls(
     daemon: DaemonFactory, spy: Mapping[str, str], inside: Path, outside: Path
 ) -> None:

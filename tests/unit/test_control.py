@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from vsnd_hybrid.backends.base import BackendError
-from vsnd_hybrid.device.control import Controls, ControlThread
+from vsnd_hybrid.device.control import Controls, ControlThread, DirectControl
 
 from tests.unit.fakes import FakeBackend
 
@@ -44,7 +44,7 @@ class Mailbox:
 
 def test_a_call_is_made_on_the_control_thread_and_its_result_handed_over(control: ControlThread) -> None:
     mailbox = Mailbox()
-    control.submit(threading.get_ident, mailbox.done, mailbox.post)
+    control.job(threading.get_ident, mailbox.done, mailbox.post).begin()
     mailbox.take()
     ((thread, error),) = mailbox.results
     assert thread != threading.get_ident()
@@ -56,7 +56,7 @@ def test_what_a_call_raises_is_its_result(control: ControlThread) -> None:
         raise BackendError("no")
 
     mailbox = Mailbox()
-    control.submit(refuse, mailbox.done, mailbox.post)
+    control.job(refuse, mailbox.done, mailbox.post).begin()
     mailbox.take()
     assert str(mailbox.results[0][1]) == "no"
     with pytest.raises(BackendError, match="no"):
@@ -72,9 +72,10 @@ def test_an_abandoned_call_that_runs_is_undone_when_it_ends(control: ControlThre
         go_on.wait()
         return "opened"
 
-    job = control.submit(
+    job = control.job(
         call, mailbox.done, mailbox.post, undo=lambda result: undone.post(lambda: undone.done(result, None))
     )
+    job.begin()
     running.wait()
     assert job.abandon()
     go_on.set()
@@ -88,12 +89,13 @@ def test_an_abandoned_call_that_waits_is_not_made(control: ControlThread) -> Non
     go_on = threading.Event()
     control.tell(go_on.wait)
     made: list[str] = []
-    job = control.submit(
+    job = control.job(
         lambda: made.append("call"),
         mailbox.done,
         mailbox.post,
         undo=lambda result: undone.post(lambda: undone.done(result, None)),
     )
+    job.begin()
     job.abandon()
     go_on.set()
     undone.take()
@@ -103,7 +105,8 @@ def test_an_abandoned_call_that_waits_is_not_made(control: ControlThread) -> Non
 
 def test_a_call_that_has_ended_cannot_be_abandoned(control: ControlThread) -> None:
     mailbox = Mailbox()
-    job = control.submit(lambda: "result", mailbox.done, mailbox.post)
+    job = control.job(lambda: "result", mailbox.done, mailbox.post)
+    job.begin()
     control.ask(lambda: None, 10)
     assert not job.abandon()
     mailbox.take()
@@ -135,6 +138,34 @@ def test_a_backend_has_one_thread_and_is_closed_on_it_after_all_else() -> None:
     controls.of(backend).tell(lambda: calls.append(threading.current_thread().name))
     controls.close(10)
     assert calls == ["vsnd-fake", "backend.close"]
+
+
+def test_a_backend_that_never_waits_is_called_at_once_and_has_no_thread() -> None:
+    class Quick(FakeBackend):
+        blocks = False
+
+    calls: list[str] = []
+    controls = Controls()
+    control = controls.of(Quick(calls))
+    results: list[tuple[Any, Exception | None]] = []
+    control.job(threading.get_ident, lambda *result: results.append(result), lambda call: call()).begin()
+    assert results == [(threading.get_ident(), None)]
+    controls.close(10)
+    assert calls == ["backend.close"]
+
+
+def test_what_a_backend_that_never_waits_raises_is_a_result_or_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse() -> None:
+        raise BackendError("no")
+
+    control = DirectControl()
+    results: list[tuple[Any, Exception | None]] = []
+    control.job(refuse, lambda *result: results.append(result), lambda call: call()).begin()
+    assert str(results[0][1]) == "no"
+    control.tell(refuse)
+    assert [record.getMessage() for record in caplog.records] == ["an engine call failed: BackendError: no"]
+    with pytest.raises(BackendError, match="no"):
+        control.ask(refuse, 0)
 
 
 def test_a_backend_that_hangs_does_not_keep_the_daemon_from_ending(caplog: pytest.LogCaptureFixture) -> None:

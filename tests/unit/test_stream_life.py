@@ -79,10 +79,10 @@ class Rig:
     def engine_calls(self) -> list[str]:
         """What the engine was asked to do since this was called last; waits for what it was asked already."""
         done: list[None] = []
-        self.control.submit(lambda: None, lambda _, __: done.append(None), self.loop.call_soon)
+        self.control.job(lambda: None, lambda _, __: done.append(None), self.loop.call_soon).begin()
         self.loop.settle(lambda: bool(done))
         done.clear()  # once more, for what the loop asked for when it heard of the former
-        self.control.submit(lambda: None, lambda _, __: done.append(None), self.loop.call_soon)
+        self.control.job(lambda: None, lambda _, __: done.append(None), self.loop.call_soon).begin()
         self.loop.settle(lambda: bool(done))
         calls = [call for call in self.calls if not call.startswith("pcm.")]
         self.calls.clear()

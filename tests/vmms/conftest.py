@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,11 +33,15 @@ class Host:
     def socket(self) -> Path:
         return self.daemon.socket
 
+    def files(self, stream: int = 0) -> list[Path]:
+        """The files of a stream, one a take."""
+        return sorted(self._directory.glob(f"out-{stream}-take-*.wav"))
+
     def takes(self, stream: int = 0) -> list[bytes]:
         """End the daemon; returns what was heard of a stream, from each START to its end."""
         if self.daemon.process.running:
             self.daemon.stop()
-        return [wav_samples(path) for path in sorted(self._directory.glob(f"out-{stream}-take-*.wav"))]
+        return [_samples(path) for path in self.files(stream)]
 
     def take(self, stream: int = 0) -> bytes:
         """As `takes`; there is one."""
@@ -52,6 +57,11 @@ class Host:
 
         await_until(heard, 10, f"{frames} frames of a take")
 
+    def await_written(self) -> None:
+        """The machine is paused: wait until what was heard is in the only take, and it is known how much that is."""
+        (path,) = self.files()
+        await_until(lambda: len(wav_samples(path)) == path.stat().st_size - 44 > 0, 10, "a take that is whole")
+
     def guest_maps(self) -> int:
         """How many regions of guests' memory are mapped."""
         return len(_GUEST_MEMORY.findall(Path(f"/proc/{self.daemon.pid}/maps").read_text()))
@@ -63,6 +73,13 @@ class Host:
     def await_maps(self, regions: int) -> None:
         """Wait until so many regions are mapped, and no more."""
         await_until(lambda: self.guest_maps() == regions, 10, f"{regions} mapped regions (now {self.guest_maps()})")
+
+
+def _samples(path: Path) -> bytes:
+    """The samples of a take; also of a daemon that was killed, whose header tells of fewer."""
+    assert path.read_bytes()[44:].startswith(wav_samples(path)), path
+    samples = path.read_bytes()[44:]
+    return samples[: len(samples) // FRAME_BYTES * FRAME_BYTES]
 
 
 def spoken(recording: bytes) -> Heard:
@@ -79,10 +96,11 @@ def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def host(daemon: DaemonFactory, run_dir: Path, microphone: Path) -> HostFactory:
-    """Start a daemon with an output and an input: ``host(outputs=2)``."""
+    """Start a daemon with an output and an input: ``host(outputs=2)``. Each writes into a directory of its own."""
 
-    def start(**options: int) -> Host:
+    def start(*, input: Path = microphone, **options: int) -> Host:
         settings = [f"--{name}={value}" for name, value in options.items()]
-        return Host(daemon("--backend", f"file,dir={run_dir},input={microphone}", *settings), run_dir)
+        directory = Path(tempfile.mkdtemp(dir=run_dir))
+        return Host(daemon("--backend", f"file,dir={directory},input={input}", *settings), directory)
 
     return start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from vsnd_hybrid.wire import Config
 
@@ -132,6 +133,17 @@ class Crosvm(Vmm):
     def wake(self) -> None:
         self.activate(self._bases)
 
+    def snapshot(self) -> bytes:
+        return self.link.save_state()
+
+    def negotiate_again(self) -> None:
+        self.negotiate()
+
+    def load(self, state: bytes) -> None:
+        # The rings follow when the machine wakes.
+        self.say_features()
+        self.link.load_state(state)
+
 
 class CloudHypervisor(Vmm):
     """cloud-hypervisor: every message acknowledged, rings begin at the guest's available index, a pause is ENABLE 0 only."""
@@ -161,6 +173,9 @@ class CloudHypervisor(Vmm):
 
     def kill(self) -> None:
         super().kill()
+        self._forget_inflight()
+
+    def _forget_inflight(self) -> None:
         if self._inflight is not None:
             os.close(self._inflight.fd)
             self._inflight = None
@@ -185,8 +200,33 @@ class CloudHypervisor(Vmm):
         return [self.link.ring_base(i) for i in QUEUES]
 
     def restart(self) -> None:
+        # Each activation asks for an area of its own.
+        self._forget_inflight()
         self.link.memory(self.regions)
         self.start_rings()
+
+    def negotiate_again(self) -> None:
+        # What was agreed on before is not asked for again.
+        self.link.tell(Message.SET_OWNER)
+        self.link.ask(Message.GET_FEATURES)
+        self.agree(ask=False)
+
+    def reconnect(self, device: Path) -> None:
+        """The device is gone, and there is another: the guest, which runs, does not notice."""
+        self.link.socket.close()
+        self._connect(device)
+        self.negotiate_again()
+        self.activate([])
+
+    def snapshot(self) -> bytes:
+        for i in QUEUES:
+            self.link.ring_base(i)
+        return self.link.save_state()
+
+    def load(self, state: bytes) -> None:
+        self._forget_inflight()
+        self.link.load_state(state)
+        self.activate([])
 
     def suspend(self) -> None:
         for i in QUEUES:

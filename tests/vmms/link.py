@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -41,6 +42,8 @@ class Message(IntEnum):
     GET_MAX_MEM_SLOTS = 36
     ADD_MEM_REG = 37
     REM_MEM_REG = 38
+    SET_DEVICE_STATE_FD = 42
+    CHECK_DEVICE_STATE = 43
 
 
 class Protocol(IntFlag):
@@ -82,6 +85,11 @@ class Region(NamedTuple):
 
 #: The body of the messages about what is in flight, as the vhost crate pads it.
 _INFLIGHT_BYTES = 24
+
+
+#: Directions of SET_DEVICE_STATE_FD, and its answer: taken, and no descriptor of the device's own.
+_SAVE, _LOAD = 0, 1
+_TAKEN = 0x100
 
 
 class Inflight(NamedTuple):
@@ -135,6 +143,33 @@ class Link:
     def set_inflight(self, inflight: Inflight) -> None:
         """SET_INFLIGHT_FD."""
         self.tell(Message.SET_INFLIGHT_FD, inflight.about, [inflight.fd])
+
+    def save_state(self) -> bytes:
+        """SET_DEVICE_STATE_FD and CHECK_DEVICE_STATE: the device's state. Its rings are stopped."""
+        reading, writing = os.pipe()
+        self._transfer(_SAVE, writing)
+        with open(reading, "rb") as pipe:
+            state = pipe.read()
+        self._check_state()
+        return state
+
+    def load_state(self, state: bytes) -> None:
+        """The same, into a device that has not started yet. Raises `Refused`."""
+        reading, writing = os.pipe()
+        self._transfer(_LOAD, reading)
+        with open(writing, "wb") as pipe:
+            pipe.write(state)
+        self._check_state()
+
+    def _transfer(self, direction: int, fd: int) -> None:
+        self._send(Message.SET_DEVICE_STATE_FD, struct.pack("<2I", direction, 0), [fd])
+        os.close(fd)
+        if int.from_bytes(self._answer(Message.SET_DEVICE_STATE_FD), "little") != _TAKEN:
+            raise Refused(Message.SET_DEVICE_STATE_FD.name)
+
+    def _check_state(self) -> None:
+        if int.from_bytes(self.ask(Message.CHECK_DEVICE_STATE), "little"):
+            raise Refused(Message.CHECK_DEVICE_STATE.name)
 
     def ring(self, message: Message, index: int, value: int = 0) -> None:
         """A message about one ring that carries a number."""

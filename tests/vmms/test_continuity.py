@@ -20,6 +20,11 @@ def each(dialects: tuple[type[Vmm], ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("dialect", dialects, ids=lambda dialect: dialect.name)
 
 
+def ring_bytes(size: int) -> tuple[int, int, int]:
+    """Of the descriptor table, the available and the used ring."""
+    return 16 * size, 6 + 2 * size, 6 + 8 * size
+
+
 def second_driver_is_heard_from_its_first_frame(computer: Host) -> None:
     first, second = computer.takes()
     before, after = locate(first, ENDLESS), locate(second, FRAMES, SECOND)
@@ -46,6 +51,31 @@ def test_after_a_reset_in_mid_play_the_next_driver_is_heard_whole(
         assert vmm.play(numbered(FRAMES, SECOND)).ok
         assert spoken(vmm.record(frames=FRAMES).data).in_order
     second_driver_is_heard_from_its_first_frame(computer)
+
+
+@each(DIALECTS)
+@pytest.mark.parametrize("scribble", [b"\0", b"\xff", b"\x7f\x03\x91"], ids=["zeros", "ones", "anything"])
+def test_a_kernel_that_takes_over_in_mid_play_writes_over_the_rings_and_finds_a_new_device(
+    host: HostFactory, dialect: type[Vmm], scribble: bytes
+) -> None:
+    """A crash kernel (kexec): nobody told the device before its rings became somebody else's memory."""
+    computer = host()
+    with dialect(computer.socket) as vmm:
+        playing, recording = vmm.start_play(numbered(ENDLESS)), vmm.start_record()
+        assert playing.wait_messages(5, 10) and recording.wait_messages(3, 10)
+        vmm.driver.hold(True)
+        for i in range(4):
+            for start, size in zip(vmm.driver.queue(i).parts, ring_bytes(vmm.driver.queue(i).size), strict=True):
+                vmm.driver.write(start, (scribble * size)[:size])
+            vmm.driver.queue(i).kick()
+        vmm.settle()
+        vmm.driver.hold(False)
+        vmm.reset("kernel")
+        assert playing.stop().aborted and recording.stop().aborted
+        assert vmm.play(numbered(FRAMES, SECOND)).ok
+        assert spoken(vmm.record(frames=FRAMES).data).in_order
+    assert locate(computer.takes()[-1], FRAMES, SECOND).holds(FRAMES, SECOND)
+    assert "Traceback" not in computer.daemon.log()
 
 
 @each(DIALECTS)

@@ -20,6 +20,8 @@ from tests.vmms.link import Link, Message, Protocol, Region
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 QUEUES = range(4)
 CONTROL, EVENT, TX, RX = QUEUES
+#: Where the memory of a restored machine lies, against where it was.
+_ELSEWHERE = 1 << 40
 INDIRECT_DESC, EVENT_IDX, PROTOCOL_FEATURES, VERSION_1 = 1 << 28, 1 << 29, 1 << 30, 1 << 32
 
 
@@ -57,6 +59,8 @@ class Vmm(VirtualGuest):
     kicked_before: ClassVar[bool] = False
     #: One call descriptor for all queues.
     one_call: ClassVar[bool] = False
+    protocol = Protocol(0)
+    _moved = 0
 
     def __init__(
         self,
@@ -66,16 +70,13 @@ class Vmm(VirtualGuest):
         rings_in: int | None = 1,
         buffers_in: int | None = None,
     ) -> None:
-        if isinstance(device, socket.socket):
-            sock = device
-        else:
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect(str(device))
-        self.link = Link(sock, self.acked)
+        self._connect(device)
         self.acked_features = 0
         self.negotiate()
+        # The guest does not see the connection: one device may go, and another come.
+        self._guest_line, line = socket.socketpair()
         self.driver = SoundDriver(
-            sock.fileno(),
+            line.fileno(),
             handshake=False,
             features=self.acked_features,
             queue_size=queue_size or self.size,
@@ -84,12 +85,21 @@ class Vmm(VirtualGuest):
             buffers_in=self.plugged - 1 if buffers_in is None else buffers_in,
             request_timeout=10.0,
         )
+        line.close()
         self._events: list[GuestEvent] = []
         self._queues: dict[int, Queue] = {}
         self._call = _SharedCall(self.driver) if self.one_call else None
         self.regions = [Region(*slot) for slot in self.driver.slots][: self.plugged]
         self.config = self.read_config()
         self.activate([0] * len(QUEUES))
+
+    def _connect(self, device: Path | socket.socket) -> None:
+        if isinstance(device, socket.socket):
+            sock = device
+        else:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(str(device))
+        self.link = Link(sock, self.acked)
 
     # ------------------------------------------------------------ the dialect
 
@@ -121,11 +131,32 @@ class Vmm(VirtualGuest):
         """It goes on."""
         raise NotImplementedError
 
+    def snapshot(self) -> bytes:
+        """The machine is paused: the device's part of its snapshot."""
+        raise NotImplementedError
+
+    def negotiate_again(self) -> None:
+        """As `negotiate`, with a device that is to have the features of an earlier one."""
+        raise NotImplementedError
+
+    def load(self, state: bytes) -> None:
+        """The rest of what is said to a new device before the machine goes on."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------ what all of them do
+
+    def restore(self, device: Path, state: bytes) -> None:
+        """Another process of the monitor takes the paused machine up, at another device; its memory lies elsewhere there."""
+        self.link.socket.close()
+        self._moved += _ELSEWHERE
+        self.regions = [region._replace(user_address=region.user_address + _ELSEWHERE) for region in self.regions]
+        self._connect(device)
+        self.negotiate_again()
+        self.load(state)
 
     def agree(self, *, ask: bool = True) -> None:
         """The protocol features: what is wanted of what is offered; without `ask` what was agreed on before."""
-        offered = self.link.ask_u64(Message.GET_PROTOCOL_FEATURES) if ask else self.wants
+        offered = self.link.ask_u64(Message.GET_PROTOCOL_FEATURES) if ask else self.protocol or self.wants
         agreed = self.wants & offered
         self.link.tell(Message.SET_PROTOCOL_FEATURES, agreed.to_bytes(8, "little"))
         self.protocol = agreed
@@ -140,7 +171,7 @@ class Vmm(VirtualGuest):
 
     def say_address(self, index: int) -> None:
         desc, avail, used = self.driver.queue(index).user_parts
-        numbers = (index, desc, used, avail, 0)
+        numbers = (index, desc + self._moved, used + self._moved, avail + self._moved, 0)
         self.link.tell(Message.SET_VRING_ADDR, b"".join(n.to_bytes(8, "little") for n in numbers))
 
     def say_kick(self, index: int) -> None:
@@ -211,6 +242,7 @@ class Vmm(VirtualGuest):
         if self._call:
             self._call.close()
         self.link.socket.close()
+        self._guest_line.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,7 @@
 
 A backend is a class registered under the entry point group ``vsnd_hybrid.backends``. The device makes one instance for
 each set of options, and calls every method of it and of its streams on that instance's own control thread, one at a time:
-they may block, but an answer later than 900 ms is IO_ERR for the guest. Audio does not pass through these methods: it
+they may block (`Backend.blocks`), but an answer later than 900 ms is IO_ERR for the guest. Audio does not pass through these methods: it
 is pulled from, or pushed into, the `PcmPort` by the engine's own thread.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, Final
+from types import MappingProxyType
+from typing import ClassVar, Final, NamedTuple
 
 from vsnd_hybrid._core import PcmPort
 
@@ -32,8 +32,7 @@ class EngineUnavailable(BackendError):
     """The engine is not installed or not running: `auto` goes on to the next one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PcmCapabilities:
+class PcmCapabilities(NamedTuple):
     """What an engine really takes, in one direction: the guest is offered nothing else.
 
     Formats are names of the specification (5.14.6.6.2.1) such as ``"S16"``; rates in Hz.
@@ -47,8 +46,7 @@ class PcmCapabilities:
     polling: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class PcmParams:
+class PcmParams(NamedTuple):
     """What the guest chose (SET_PARAMS, 5.14.6.6.3), and the wishes of the configuration."""
 
     direction: Direction
@@ -67,7 +65,7 @@ class PcmParams:
     #: How the stream is called in the engine's user interfaces.
     name: str = "vsnd"
     #: Options of this stream from the configuration, beyond the backend's own.
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = MappingProxyType({})
 
     @property
     def period_frames(self) -> int:
@@ -78,8 +76,7 @@ class PcmParams:
         return self.buffer_bytes // self.frame_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EngineDevice:
+class EngineDevice(NamedTuple):
     """One endpoint of the engine."""
 
     id: str
@@ -87,8 +84,7 @@ class EngineDevice:
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(NamedTuple):
     """What a backend uses of the host: the sandbox leaves it that and nothing else (docs/security.md).
 
     The system's libraries and data below /usr, and whatever Python can import, need not be named. Paths that do not exist
@@ -184,6 +180,9 @@ class Backend(ABC):
 
     #: The name for ``--backend``.
     name: ClassVar[str]
+    #: Its methods, or its streams', may wait: for another process, a disk, a thread. False: each returns within microseconds. Then
+    #: they are called on the device's own thread, which saves two changes of threads before a request is answered.
+    blocks: ClassVar[bool] = True
     #: What it uses of the host. By default: audio servers by their sockets, real-time threads, and no files of its own.
     uses: ClassVar[Needs] = Needs()
 
@@ -194,6 +193,12 @@ class Backend(ABC):
         Asked before the instance is made, so the options may be wrong.
         """
         return cls.uses
+
+    @classmethod
+    def preload(cls) -> None:
+        """Load what all processes of a host can share: libraries and modules. Many guests' daemons are forked behind it, so no
+        thread, no connection and no file may be left open. What is missing is found by the constructor.
+        """
 
     @abstractmethod
     def capabilities(self, direction: Direction) -> PcmCapabilities:

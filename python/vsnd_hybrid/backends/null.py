@@ -14,6 +14,7 @@ class NullBackend(Backend):
     """Parameters: `paced` (true): at the stream's rate, by the clock; false: as fast as the guest can."""
 
     name: ClassVar[str] = "null"
+    blocks: ClassVar[bool] = False
     uses: ClassVar[Needs] = Needs(permits=frozenset())
 
     def __init__(self, *, paced: str = "true") -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from vsnd_hybrid.backends.base import BackendError
 
 
-@dataclass(frozen=True, slots=True)
-class BackendSpec:
+class BackendSpec(NamedTuple):
     """A backend's name and its options, as they were given."""
 
     name: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def parse(cls, text: str) -> BackendSpec:

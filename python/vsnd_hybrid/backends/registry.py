@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Mapping
 from functools import cache, reduce
@@ -57,13 +56,15 @@ def load(name: str) -> type[Backend]:
         found = getattr(import_module(module), attribute)
     except Exception as error:  # a plug-in is foreign code: whatever it raises is one line for the user
         raise BackendError(f"backend {name!r} cannot be loaded from {where}: {_line(error)}") from error
-    if not (inspect.isclass(found) and issubclass(found, Backend)):
+    if not (isinstance(found, type) and issubclass(found, Backend)):
         raise BackendError(f"backend {name!r}: {where} is not a subclass of vsnd_hybrid.backends.base.Backend")
     return found
 
 
 def known_options(backend: type[Backend]) -> tuple[str, ...]:
     """The options of a backend: the keyword-only parameters of its constructor."""
+    import inspect  # a tenth of a daemon's start, and few are given options
+
     parameters = inspect.signature(backend).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
@@ -80,6 +81,22 @@ def needs(spec: BackendSpec) -> Needs:
         raise BackendError(f"backend {spec.name!r} failed: {type(error).__name__}: {_line(error)}") from error
 
 
+def check(spec: BackendSpec) -> tuple[type[Backend], ...]:
+    """The classes that `spec` may mean (one, unless it is `auto`), imported. Raises `BackendError` as `create`, for what is wrong
+    whatever the engine says.
+    """
+    if spec.name == "auto":
+        _no_options(spec.options)
+        return tuple(load(name) for name in AUTO if name in OWN)
+    backend = load(spec.name)
+    for key in spec.options:
+        known = known_options(backend)
+        if key not in known:
+            listed = f"it knows {', '.join(known)}" if known else "it has none"
+            raise BackendError(f"backend {spec.name!r} has no option {key!r}: {listed}")
+    return (backend,)
+
+
 def create(spec: BackendSpec | str) -> Backend:
     """Make an instance of the backend that `spec` names, connected to its engine.
 
@@ -94,12 +111,7 @@ def create(spec: BackendSpec | str) -> Backend:
         spec = BackendSpec.parse(spec)
     if spec.name == "auto":
         return _auto(spec.options)
-    backend = load(spec.name)
-    known = known_options(backend)
-    for key in spec.options:
-        if key not in known:
-            listed = f"it knows {', '.join(known)}" if known else "it has none"
-            raise BackendError(f"backend {spec.name!r} has no option {key!r}: {listed}")
+    (backend,) = check(spec)
     try:
         return backend(**spec.options)
     except BackendError as error:
@@ -108,9 +120,13 @@ def create(spec: BackendSpec | str) -> Backend:
         raise BackendError(f"backend {spec.name!r} failed: {type(error).__name__}: {_line(error)}") from error
 
 
-def _auto(options: Mapping[str, str]) -> Backend:
+def _no_options(options: Mapping[str, str]) -> None:
     if options:
         raise BackendError(f"backend 'auto' has no options, but {', '.join(options)} was given: name a backend")
+
+
+def _auto(options: Mapping[str, str]) -> Backend:
+    _no_options(options)
     for name in AUTO:
         if name not in OWN and name not in _found():
             log.debug("backend auto: %s is not installed", name)

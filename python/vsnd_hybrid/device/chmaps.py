@@ -29,7 +29,7 @@ def chmap_infos(offers: Sequence[Offer]) -> list[ChmapInfo]:
     """What CHMAP_INFO tells: for each stream a map for each number of channels that it takes."""
     return [
         ChmapInfo(
-            hda_fn_nid=offer.index,
+            hda_fn_nid=offer.number,
             direction=offer.direction.value,
             channels=channels,
             positions=bytes(STANDARD[channels]),

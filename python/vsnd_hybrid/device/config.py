@@ -6,8 +6,8 @@ The service builds these from the command line and from TOML. `pcm_info` joins t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 from vsnd_hybrid.backends.base import Backend, Direction, PcmCapabilities
 from vsnd_hybrid.wire import CHMAP_MAX_SIZE, RATE_CODES, SAMPLES, PcmFormat
@@ -26,8 +26,7 @@ USUAL_RATE_MAX = 96_000
 USUAL_CHANNELS_MAX = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamConfig:
+class StreamConfig(NamedTuple):
     """One PCM stream. Whatever is left empty is the engine's choice."""
 
     direction: Direction
@@ -45,23 +44,21 @@ class StreamConfig:
     #: How the engine's user interfaces show the stream.
     name: str = ""
     #: Options for the engine, beyond the backend's own.
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceConfig:
+class DeviceConfig(NamedTuple):
     """A sound device. Stream ids are positions in `streams`."""
 
     streams: tuple[StreamConfig, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """What the guest is offered for a stream: what is configured, as far as the engine has it."""
 
     direction: Direction
     #: Position among the streams of this direction.
-    index: int
+    number: int
     formats: frozenset[PcmFormat]
     rates: frozenset[int]
     channels_min: int

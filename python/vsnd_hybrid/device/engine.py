@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from vsnd_hybrid._core import PcmPort
 from vsnd_hybrid.backends.base import Backend, BackendError, Direction, EngineEvent, EngineStream, EventSink, PcmParams
-from vsnd_hybrid.device.control import ControlThread, Job
+from vsnd_hybrid.device.control import Control, Job
 from vsnd_hybrid.loop import Loop, Timer
 
 #: What was handed to an engine is heard within this, or given up.
@@ -45,7 +45,7 @@ class EngineSlot:
     Parameters
     ----------
     control
-        The backend's control thread.
+        Who calls the backend's methods.
     port
         Gives a port of the PCM stream for a new engine stream.
     stand_in
@@ -59,7 +59,7 @@ class EngineSlot:
     def __init__(
         self,
         backend: Backend,
-        control: ControlThread,
+        control: Control,
         loop: Loop,
         port: Callable[[], PcmPort],
         stand_in: Callable[[], None],
@@ -265,7 +265,8 @@ class EngineSlot:
                 call_back(error)
 
         self._thens = [then]
-        job = self._job = self._control.submit(call, done, self._loop.call_soon, undo=undo)
+        job = self._job = self._control.job(call, done, self._loop.call_soon, undo=undo)
+        job.begin()
 
     def _drain(self, stream: EngineStream, token: object) -> None:
         if token is not self._draining:

@@ -6,7 +6,6 @@ What is plugged in is told by whoever knows (`Jacks.plug`); what goes to the gue
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from vsnd_hybrid.backends.base import Direction
 from vsnd_hybrid.device.config import Offer
@@ -29,15 +28,19 @@ _INPUT = 1 << 5
 _NIBBLE = 0xF
 
 
-@dataclass(slots=True)
 class Jack:
     """One jack, as it is now."""
 
-    direction: Direction
-    hda_fn_nid: int
-    association: int
-    sequence: int
-    connected: bool = True
+    __slots__ = ("association", "connected", "direction", "hda_fn_nid", "sequence")
+
+    def __init__(
+        self, direction: Direction, hda_fn_nid: int, *, association: int, sequence: int, connected: bool
+    ) -> None:
+        self.direction = direction
+        self.hda_fn_nid = hda_fn_nid
+        self.association = association
+        self.sequence = sequence
+        self.connected = connected
 
     @property
     def info(self) -> JackInfo:
@@ -75,10 +78,10 @@ class Jacks:
         self._jacks = [
             Jack(
                 offer.direction,
-                offer.index,
+                offer.number,
                 # Pins of one association are one device with several plugs: sixteen of them, outputs apart from inputs.
-                association=min(1 + offer.direction.value + offer.index // 16 * 2, _NIBBLE),
-                sequence=offer.index % 16,
+                association=min(1 + offer.direction.value + offer.number // 16 * 2, _NIBBLE),
+                sequence=offer.number % 16,
                 connected=connected,
             )
             for offer, connected in zip(self._offers, self._connected, strict=True)

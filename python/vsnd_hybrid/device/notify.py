@@ -1,7 +1,7 @@
 """What the device tells of its own accord, on the event queue (virtio 1.3, 5.14.6.3).
 
 The driver puts empty buffers there before anything happens, and does not kick. Where there is no buffer the newest state of
-each thing is kept, and told when a buffer has come.
+each thing is kept, and told when a buffer has come: the driver is asked to kick then, and one that does not is looked at.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Protocol
 from vsnd_hybrid.loop import Loop, Timer
 from vsnd_hybrid.wire import EventCode, EventMsg
 
-#: How often the queue is looked at while something is to be told and no buffer was there: twice as rarely each time.
-RETRY_FIRST_S = 0.01
-RETRY_LAST_S = 1.0
+#: How often the queue is looked at while something is to be told, no buffer was there, and no kick comes.
+LOOK_S = 1.0
 
 
 class Chain(Protocol):
@@ -41,7 +40,6 @@ class Notifier:
         #: What is to be told, oldest first: the kind of thing and its id, and the event.
         self._pending: dict[tuple[str, int], EventMsg] = {}
         self._timer: Timer | None = None
-        self._retry_s = RETRY_FIRST_S
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -60,17 +58,15 @@ class Notifier:
         while self._pending:
             chain = self._pop()
             if chain is None:
-                return self._retry()
+                return self._wait()
             thing = next(iter(self._pending))
             if _send(chain, self._pending[thing].pack()):
                 del self._pending[thing]
-                self._retry_s = RETRY_FIRST_S
         self._cancel()
 
     def reset(self) -> None:
         """Forget what was to be told: a new driver asks for itself."""
         self._pending.clear()
-        self._retry_s = RETRY_FIRST_S
         self._cancel()
 
     def _tell(self, thing: tuple[str, int], event: EventMsg) -> None:
@@ -78,10 +74,9 @@ class Notifier:
         if self._timer is None:
             self.buffers_may_have_come()
 
-    def _retry(self) -> None:
+    def _wait(self) -> None:
         self._cancel()
-        self._timer = self._loop.call_later(self._retry_s, self._look_again)
-        self._retry_s = min(self._retry_s * 2, RETRY_LAST_S)
+        self._timer = self._loop.call_later(LOOK_S, self._look_again)
 
     def _look_again(self) -> None:
         self._timer = None

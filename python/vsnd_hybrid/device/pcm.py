@@ -26,7 +26,7 @@ def pcm_infos(offers: Sequence[Offer]) -> list[PcmInfo]:
     """
     return [
         PcmInfo(
-            hda_fn_nid=offer.index,
+            hda_fn_nid=offer.number,
             features=features(offer),
             formats=bits(offer.formats),
             rates=bits(RATE_CODES[rate] for rate in offer.rates),
@@ -68,6 +68,6 @@ def choose(params: PcmSetParams, offer: Offer, config: StreamConfig) -> PcmParam
         positions=positions(params.channels),
         target=config.target,
         latency=config.latency,
-        name=config.name or f"vsnd {offer.direction.name.lower()} {offer.index}",
+        name=config.name or f"vsnd {offer.direction.name.lower()} {offer.number}",
         options=config.options,
     )

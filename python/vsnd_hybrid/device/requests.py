@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vsnd_hybrid.layout import Layout
 from vsnd_hybrid.wire import Hdr, ItemHdr, JackRemap, PcmSetParams, QueryInfo, Request, Status
@@ -18,8 +18,7 @@ REQUEST_BYTES = 64
 ANSWER_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Decided: this goes back."""
 
     data: bytes
@@ -33,15 +32,13 @@ class Answer:
 _ANSWERS = {status: Answer(Hdr(status).pack()) for status in Status}
 
 
-@dataclass(frozen=True, slots=True)
-class Remap:
+class Remap(NamedTuple):
     """JACK_REMAP for a jack that is there."""
 
     request: JackRemap
 
 
-@dataclass(frozen=True, slots=True)
-class PcmCommand:
+class PcmCommand(NamedTuple):
     """A command for a stream that is there; `params` for SET_PARAMS."""
 
     code: Request

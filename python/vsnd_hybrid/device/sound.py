@@ -147,6 +147,9 @@ class SoundDevice(Device):
         for stream in self._streams_of(queue):
             stream.ring_stopping()
 
+    def replenished(self, queue: int) -> None:
+        self._notifier.buffers_may_have_come()
+
     def reset(self) -> None:
         """Everything as in the beginning (a new driver, or none)."""
         self._answers.clear()
@@ -171,7 +174,10 @@ class SoundDevice(Device):
     # ------------------------------------------------------------ a later life
 
     def save(self) -> bytes:
-        return DeviceState([stream.save() for stream in self.streams], self.jacks.mappings()).pack()
+        return self._state(kept=True)
+
+    def _state(self, *, kept: bool) -> bytes:
+        return DeviceState([stream.save(kept=kept) for stream in self.streams], self.jacks.mappings()).pack()
 
     def restore(self, state: bytes) -> None:
         saved = DeviceState.unpack(state)
@@ -190,7 +196,8 @@ class SoundDevice(Device):
     def _keep(self) -> None:
         """If this process dies, the next one shall know."""
         if self.server.keeps_state:
-            self.server.keep_state(self.save())
+            # Which messages it has is noted in the rings' logs, at each one.
+            self.server.keep_state(self._state(kept=False))
 
     # ------------------------------------------------------------ control requests
 

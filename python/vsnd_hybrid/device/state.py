@@ -5,11 +5,9 @@ What is in the rings is not part of it: messages that were not consumed are the 
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vsnd_hybrid.device.life import State
 from vsnd_hybrid.wire import PcmSetParams
@@ -18,8 +16,7 @@ from vsnd_hybrid.wire import PcmSetParams
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class StreamState:
+class StreamState(NamedTuple):
     """One stream."""
 
     state: State
@@ -29,8 +26,7 @@ class StreamState:
     kept: tuple[Sequence[int], int]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceState:
+class DeviceState(NamedTuple):
     """The whole device."""
 
     streams: Sequence[StreamState]
@@ -39,6 +35,8 @@ class DeviceState:
 
     def pack(self) -> bytes:
         """As bytes; the layout is our own."""
+        import json  # few front ends ask for a state
+
         streams = [
             [stream.state.value, stream.params and stream.params.pack().hex(), *stream.kept] for stream in self.streams
         ]
@@ -47,6 +45,8 @@ class DeviceState:
     @classmethod
     def unpack(cls, data: bytes) -> DeviceState:
         """From what `pack` returned. ValueError, in one line, for anything else: a front end may give us any bytes."""
+        import json
+
         try:
             content: Any = json.loads(data)
             version = content["version"]

@@ -11,7 +11,7 @@ from typing import Any
 from vsnd_hybrid._core import PcmStream
 from vsnd_hybrid.backends.base import BackendError, Direction, PcmParams
 from vsnd_hybrid.device.config import Offer, StreamConfig
-from vsnd_hybrid.device.control import ControlThread
+from vsnd_hybrid.device.control import Control
 from vsnd_hybrid.device.engine import EngineSlot
 from vsnd_hybrid.device.life import LIFE, State
 from vsnd_hybrid.device.notify import Notifier
@@ -31,7 +31,7 @@ class Stream:
     pcm
         The guest's side.
     control
-        The control thread of the stream's backend.
+        Who calls the methods of the stream's backend.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Stream:
         config: StreamConfig,
         offer: Offer,
         pcm: PcmStream,
-        control: ControlThread,
+        control: Control,
         loop: Loop,
         notifier: Notifier,
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
@@ -82,9 +82,9 @@ class Stream:
         self.params = self._wanted = None
         self._features = 0
 
-    def save(self) -> StreamState:
-        """What `restore` needs in another process."""
-        return StreamState(self.state, self._wanted, self._pcm.kept)
+    def save(self, *, kept: bool) -> StreamState:
+        """What `restore` needs in another process; with the messages that are kept, or without."""
+        return StreamState(self.state, self._wanted, self._pcm.kept if kept else ((), 0))
 
     def restore(self, saved: StreamState) -> None:
         """Go on from what was saved; the engine follows when the ring starts. Raises ValueError if this stream cannot."""

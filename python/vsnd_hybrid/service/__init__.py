@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -15,3 +15,11 @@ def run(options: Mapping[str, Any]) -> None:
     from vsnd_hybrid.service.daemon import serve
 
     serve(from_options(**options))
+
+
+def run_many(socket_dir: str, guests: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Be the daemons of many guests (``vsnd-hybrid serve``), otherwise as `run`."""
+    from vsnd_hybrid.service.config import from_options
+    from vsnd_hybrid.service.prefork import serve
+
+    serve(from_options(**options), socket_dir, guests)

@@ -22,15 +22,15 @@ class Address:
 
     def __init__(self, settings: Settings) -> None:
         self._listener: _core.Listener | None = None
-        self._mode = 0o600 if settings.socket_mode is None else settings.socket_mode
-        self._group = _group(settings.socket_group)
+        self._settings = settings
         self._activated = activated()
         self._fd = _ACTIVATED_FD if self._activated else settings.fd
         self._path = settings.socket_path or ""
         if self._activated and (self._path or settings.fd is not None):
             raise ConfigError("the service manager passed a socket, and --socket-path or --fd is given; leave it out")
         if self._fd is None:
-            _check_path(self._path)
+            check_path(self._path)
+            _group(settings.socket_group)
             return
         if self._path:
             raise ConfigError("--fd and --socket-path are both given; one of them is needed")
@@ -52,14 +52,7 @@ class Address:
         """Make the socket: front ends that connect wait until it is served. Idempotent. Raises `ServiceError`."""
         if self._fd is not None or self._listener is not None:
             return
-        try:
-            self._listener = _core.Listener(self._path, mode=self._mode, group=self._group)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise ServiceError(
-                    f"{self._path} is in use by a living daemon; stop it or choose another path"
-                ) from error
-            raise ServiceError(f"cannot serve on {self._path}: {error.strerror or error}") from error
+        self._listener = bind(self._path, self._settings)
 
     def serve(self, server: DeviceServer) -> None:
         """Let `server` accept front ends. Raises `ServiceError`."""
@@ -74,6 +67,18 @@ class Address:
         if self._listener:
             self._listener.close()
             self._listener = None
+
+
+def bind(path: str, settings: Settings) -> _core.Listener:
+    """Make a socket at `path`, for whom `settings` let connect: front ends wait there. Raises `ServiceError`."""
+    check_path(path)
+    mode = 0o600 if settings.socket_mode is None else settings.socket_mode
+    try:
+        return _core.Listener(path, mode=mode, group=_group(settings.socket_group))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ServiceError(f"{path} is in use by a living daemon; stop it or choose another path") from error
+        raise ServiceError(f"cannot serve on {path}: {error.strerror or error}") from error
 
 
 def activated() -> bool:
@@ -101,7 +106,8 @@ def _group(name: str | None) -> int | None:
     return find_group(name)
 
 
-def _check_path(path: str) -> None:
+def check_path(path: str) -> None:
+    """Whether a socket can be made at `path`, as far as can be seen. Raises `ServiceError`."""
     if not path:
         raise ConfigError("no socket: give --socket-path PATH, --fd N, or socket-path in the configuration")
     length = len(os.fsencode(path))

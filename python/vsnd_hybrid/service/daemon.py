@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
+from vsnd_hybrid import _core
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import Backend, BackendError, Direction
 from vsnd_hybrid.device import Controls, DeviceConfig, DeviceConfigError, SoundDevice, StreamConfig
@@ -27,15 +28,22 @@ _SWITCH_S = 0.0005
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, guest: str = "", parent: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, or until the one connection of a connected descriptor ends. On the main thread.
+
+    Parameters
+    ----------
+    guest
+        Whose daemon this is, if it is one of many; stands in its log lines.
+    parent
+        The process that forked this one, which ends with it.
 
     Raises
     ------
     ServiceError
         The daemon cannot start; its message is one line.
     """
-    _log_to_stderr(settings.log_level or "warning")
+    log_to_stderr(settings.log_level or "warning", guest)
     address = Address(settings)
     become = _user(settings.user) if settings.user else None
     walls = Sandbox(settings.sandbox or "auto")
@@ -52,6 +60,9 @@ def serve(settings: Settings) -> None:
             # Made where only root may, perhaps; front ends wait until the engines are there.
             address.bind()
             become()
+        if parent is not None:
+            # Behind `become`, at which the kernel forgets it.
+            _end_with(parent)
         needs = needs_of(settings.backends() if walls.wanted else ())
         walls.restrict_files(needs, address.directory)
         server = DeviceServer(_device(settings, engines), loop, ended=loop.stop)
@@ -61,6 +72,7 @@ def serve(settings: Settings) -> None:
         address.serve(server)
         # What start-up made lives as long as the daemon: the collector need not walk it while audio plays.
         gc.freeze()
+        gc.enable()
         sys.setswitchinterval(_SWITCH_S)
         manager.ready(f"Serving on {address}")
         loop.run()
@@ -127,7 +139,17 @@ def _device(settings: Settings, engines: Engines) -> SoundDevice:
         raise ServiceError(f"an engine does not tell what it can do: {error}") from error
 
 
-def _log_to_stderr(level: str) -> None:
+def _end_with(parent: int) -> None:
+    try:
+        _core.end_with_parent(parent)
+    except OSError as error:
+        raise ServiceError(str(error)) from None
+
+
+def log_to_stderr(level: str, guest: str = "") -> None:
+    """Log from `level` on, one line each; `guest` stands in each of them."""
     for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
         logging.addLevelName(number, logging.getLevelName(number).lower())
-    logging.basicConfig(stream=sys.stderr, level=_LEVELS[level], format="%(levelname)s %(name)s: %(message)s")
+    whose = f"{guest}: " if guest else ""
+    form = f"%(levelname)s {whose}%(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=_LEVELS[level], format=form, force=bool(guest))

@@ -189,7 +189,7 @@ impl Bench {
     /// As the loop outside would: take events, answer requests. Read what is replied.
     fn serve(&mut self) {
         let device = self.server.device();
-        for event in device.events.take(64) {
+        for event in device.take_events(64) {
             match event {
                 Event::Disconnected { .. } => self.ended = true,
                 Event::StateWanted => device.answer_state(Some(b"a state".to_vec())),
@@ -201,7 +201,7 @@ impl Bench {
         let mut requests = std::collections::VecDeque::new();
         let _ = ring.pop(&mut requests, 64, Caller::Worker);
         for c in requests {
-            let written = ring.with_live(&c, |mem| c.writable.write(mem, 0, &[0; 4]).map_or(0, |()| 4));
+            let written = ring.with_live(&c, |mem| c.writable().write(mem, 0, &[0; 4]).map_or(0, |()| 4));
             ring.complete_one(c.done(written.unwrap_or(0), 0), true);
         }
         while self.socket.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {}

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
@@ -62,6 +62,8 @@ pub struct ClockPort {
     kind: Kind,
     pub stats: ClockStats,
     inner: Mutex<Inner>,
+    /// `Run::next` in nanoseconds since `EPOCH`, changed under `inner`: the thread looks at many ports and locks those that are due.
+    due: AtomicU64,
     /// The tap was filled (playback) or emptied (capture), or the port was closed.
     changed: Condvar,
 }
@@ -75,23 +77,28 @@ struct Clock {
 struct Ports {
     list: Vec<Arc<ClockPort>>,
     thread: bool,
-    /// How often the thread was woken: it may be between its look at the ports and its sleep.
-    calls: u64,
 }
 
-static CLOCK: Clock =
-    Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false, calls: 0 }), wake: Condvar::new() };
+static CLOCK: Clock = Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false }), wake: Condvar::new() };
 
-impl Ports {
-    fn call(&mut self) {
-        self.calls += 1;
-        CLOCK.wake.notify_all();
+/// Have the thread read ahead for a stream now, if somebody watches over it. Any thread that may wait.
+pub(super) fn call(stream: &Arc<Stream>) {
+    let ports = lock(&CLOCK.ports);
+    for port in ports.list.iter().filter(|p| p.kind == Kind::StandIn && Arc::ptr_eq(&p.stream, stream)) {
+        // Not in the middle of a tick, which would set it back.
+        let inner = lock(&port.inner);
+        port.due.store(stamp(Instant::now()), Relaxed);
+        drop(inner);
     }
+    CLOCK.wake.notify_all();
+    drop(ports);
 }
 
-/// Have the thread look at its ports: something is due earlier than it knew. Any thread that may wait.
-pub(super) fn wake() {
-    lock(&CLOCK.ports).call();
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Nanoseconds since `EPOCH`.
+fn stamp(t: Instant) -> u64 {
+    t.saturating_duration_since(*EPOCH).as_nanos() as u64
 }
 
 fn frames_to_time(frames: u64, rate: u32) -> Duration {
@@ -112,6 +119,7 @@ impl ClockPort {
             kind,
             stats: ClockStats::default(),
             inner: Mutex::new(inner),
+            due: AtomicU64::new(u64::MAX),
             changed: Condvar::new(),
         })
     }
@@ -133,6 +141,7 @@ impl ClockPort {
                 self.stream.set_clocked(true);
             }
             i.run = Some(Run { origin: now, moved_frames: 0, next: now + first });
+            self.due.store(stamp(now + first), Relaxed);
         }
         let mut ports = lock(&CLOCK.ports);
         if !ports.list.iter().any(|p| Arc::ptr_eq(p, self)) {
@@ -142,7 +151,7 @@ impl ClockPort {
             let made = std::thread::Builder::new().name("vsnd-clock".into()).spawn(run);
             ports.thread = made.is_ok();
         }
-        ports.call();
+        CLOCK.wake.notify_all();
     }
 
     /// Pause. When it returns the thread touches the stream no more.
@@ -153,7 +162,7 @@ impl ClockPort {
         }
         let mut ports = lock(&CLOCK.ports);
         ports.list.retain(|p| !Arc::ptr_eq(p, self));
-        ports.call();
+        CLOCK.wake.notify_all();
     }
 
     /// Stand in at once, if it runs: the engine is gone.
@@ -165,8 +174,11 @@ impl ClockPort {
             watch.give_up();
             let now = Instant::now();
             *run = Run { origin: now, moved_frames: 0, next: now };
+            self.due.store(stamp(now), Relaxed);
         }
-        wake();
+        let ports = lock(&CLOCK.ports);
+        CLOCK.wake.notify_all();
+        drop(ports);
     }
 
     /// Stop for good; `take` returns what is left, then None. Idempotent.
@@ -225,19 +237,20 @@ impl ClockPort {
             .0
     }
 
-    /// Move what is due. Returns when to come again; None if it does not run.
-    fn tick(&self, now: Instant) -> Option<Instant> {
+    /// Move what is due, and note when to come again.
+    fn tick(&self, now: Instant) {
         let mut guard = lock(&self.inner);
         let ahead = match &*guard {
             Inner { run: Some(_), .. } if self.kind == Kind::StandIn => self.stream.work_ahead(now, &mut guard.scratch),
             _ => None,
         };
-        let next = self.move_due(now, &mut guard)?;
-        Some(ahead.map_or(next, |ahead| ahead.min(next)))
+        let next = self.advance(&mut guard, now);
+        let due = next.map(|next| ahead.map_or(next, |ahead| ahead.min(next)));
+        self.due.store(due.map_or(u64::MAX, stamp), Relaxed);
     }
 
-    /// The same, but for reading ahead.
-    fn move_due(&self, now: Instant, inner: &mut Inner) -> Option<Instant> {
+    /// The same, but for reading ahead. Returns when to come again; None if it does not run.
+    fn advance(&self, inner: &mut Inner, now: Instant) -> Option<Instant> {
         let Inner { run, watch, scratch, tap, .. } = inner;
         let run = run.as_mut()?;
         if now < run.next {
@@ -315,20 +328,26 @@ impl ClockPort {
     }
 }
 
-/// The thread: sleeps until the earliest port is due, ends when there is none.
+/// The thread: sleeps until the earliest port is due. It stays, because to make it takes longer than a START may.
 fn run() {
     let mut ports = lock(&CLOCK.ports);
-    while !ports.list.is_empty() {
+    let mut due = Vec::new();
+    loop {
+        let Some(next) = ports.list.iter().map(|p| p.due.load(Relaxed)).min() else {
+            ports = CLOCK.wake.wait(ports).unwrap_or_else(std::sync::PoisonError::into_inner);
+            continue;
+        };
         let now = Instant::now();
-        let (due, calls) = (ports.list.clone(), ports.calls);
-        drop(ports);
-        let next = due.iter().filter_map(|p| p.tick(now)).min();
-        drop(due);
-        ports = lock(&CLOCK.ports);
-        let left = next.map_or(Duration::ZERO, |n| n.saturating_duration_since(Instant::now()));
-        if !left.is_zero() && ports.calls == calls {
+        let left = next.saturating_sub(stamp(now));
+        if left > 0 {
+            // Whoever makes a port due sooner takes the lock that is let go of here.
+            let left = Duration::from_nanos(left);
             ports = CLOCK.wake.wait_timeout(ports, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            continue;
         }
+        due.extend(ports.list.iter().filter(|p| p.due.load(Relaxed) <= stamp(now)).cloned());
+        drop(ports);
+        due.drain(..).for_each(|p| p.tick(now));
+        ports = lock(&CLOCK.ports);
     }
-    ports.thread = false;
 }

@@ -60,7 +60,9 @@ impl Router {
     }
 
     fn stream(&self, id: u32, capture: bool) -> Option<&Arc<Stream>> {
-        self.streams.iter().find(|s| s.id == id && s.capture == capture)
+        let is = |s: &&Arc<Stream>| s.id == id && s.capture == capture;
+        // Ids are usually positions.
+        self.streams.get(id as usize).filter(is).or_else(|| self.streams.iter().find(is))
     }
 
     fn of_ring<'a>(&'a self, ring: &'a Ring) -> impl Iterator<Item = &'a Arc<Stream>> {
@@ -129,16 +131,20 @@ impl Router {
         done: &mut Vec<Done>,
         who: Caller,
     ) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        let mem = ring.memory();
         while let Some(c) = batch.front() {
-            let id = message::stream_of(ring, c);
+            let id = message::stream_of(&mem, c);
             match id.and_then(|id| self.stream(id, capture)) {
                 Some(s) => {
-                    if !s.offer(ring, batch, done, who) {
+                    if !s.offer(ring, &mem, batch, done, who) {
                         return false;
                     }
                 }
                 None => {
-                    done.push(message::refuse(ring, c));
+                    done.push(message::refuse(&mem, c));
                     batch.pop_front();
                 }
             }
@@ -174,9 +180,7 @@ impl QueueHandler for Router {
 
     fn available(&self, ring: &Arc<Ring>) {
         self.drain(ring);
-        if self.of_ring(ring).filter(|s| s.wants_reading()).count() > 0 {
-            clock::wake();
-        }
+        self.of_ring(ring).filter(|s| s.wants_reading()).for_each(clock::call);
     }
 
     fn stopping(&self, ring: &Arc<Ring>) {

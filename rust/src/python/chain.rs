@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 use super::bytes::BytesLike;
 use super::memory::GuestBuffer;
 use crate::error::Error;
-use crate::vhost::chain::Chain;
+use crate::vhost::chain::{Chain, Piece};
 use crate::vhost::ring::Ring;
 
 /// `read()` copies at most this much.
@@ -29,8 +29,8 @@ impl DescriptorChain {
     }
 
     fn bad(&self) -> Error {
-        let piece = self.chain.readable.pieces().first().copied().unwrap_or_default();
-        Error::BadAddress { addr: piece.0, len: self.chain.readable.len() }
+        let piece = self.chain.readable().pieces().first().copied().unwrap_or_default();
+        Error::BadAddress { addr: piece.addr, len: self.chain.readable().len() }
     }
 }
 
@@ -48,12 +48,12 @@ impl DescriptorChain {
 
     #[getter]
     fn readable(&self) -> usize {
-        self.chain.readable.len()
+        self.chain.readable().len()
     }
 
     #[getter]
     fn writable(&self) -> usize {
-        self.chain.writable.len()
+        self.chain.writable().len()
     }
 
     #[getter]
@@ -68,10 +68,10 @@ impl DescriptorChain {
 
     #[pyo3(signature = (n = -1, offset = 0))]
     fn read<'py>(&self, py: Python<'py>, n: isize, offset: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let left = self.chain.readable.len().saturating_sub(offset).min(MAX_READ);
+        let left = self.chain.readable().len().saturating_sub(offset).min(MAX_READ);
         let n = usize::try_from(n).map_or(left, |n| n.min(left));
         let mut data = vec![0; n];
-        match self.ring.with_live(&self.chain, |mem| self.chain.readable.read(mem, offset, &mut data)) {
+        match self.ring.with_live(&self.chain, |mem| self.chain.readable().read(mem, offset, &mut data)) {
             None => Ok(PyBytes::new(py, b"")),
             Some(Ok(())) => Ok(PyBytes::new(py, &data)),
             Some(Err(_)) => Err(self.bad().into()),
@@ -81,8 +81,8 @@ impl DescriptorChain {
     #[pyo3(signature = (data, offset = 0))]
     fn write(&self, data: BytesLike, offset: usize) -> PyResult<usize> {
         let mut data = data.0;
-        data.truncate(self.chain.writable.len().saturating_sub(offset));
-        match self.ring.with_live(&self.chain, |mem| self.chain.writable.write(mem, offset, &data)) {
+        data.truncate(self.chain.writable().len().saturating_sub(offset));
+        match self.ring.with_live(&self.chain, |mem| self.chain.writable().write(mem, offset, &data)) {
             None => Ok(0),
             Some(Ok(())) => Ok(data.len()),
             Some(Err(_)) => Err(self.bad().into()),
@@ -91,12 +91,12 @@ impl DescriptorChain {
 
     fn segments(&self) -> PyResult<Vec<GuestBuffer>> {
         let mem = self.ring.memory().clone().into_inner();
-        let part = |pieces: &[(u64, u32)], writable| {
-            let view = |&(addr, len): &(u64, u32)| GuestBuffer::new(&mem, addr, len as usize, writable);
+        let part = |pieces: &[Piece], writable| {
+            let view = |&Piece { addr, len }: &Piece| GuestBuffer::new(&mem, addr, len as usize, writable);
             pieces.iter().map(view).collect::<Result<Vec<_>, Error>>()
         };
-        let mut all = part(self.chain.readable.pieces(), false)?;
-        all.extend(part(self.chain.writable.pieces(), true)?);
+        let mut all = part(self.chain.readable().pieces(), false)?;
+        all.extend(part(self.chain.writable().pieces(), true)?);
         Ok(all)
     }
 
@@ -106,7 +106,7 @@ impl DescriptorChain {
             let (queue, head) = (self.ring.index, self.chain.head);
             return Err(Error::CompletedTwice { queue, head }.into());
         }
-        let written = written.min(self.chain.writable.len());
+        let written = written.min(self.chain.writable().len());
         Ok(self.ring.complete_one(self.chain.done(written, 0), notify))
     }
 
@@ -115,8 +115,8 @@ impl DescriptorChain {
             "<DescriptorChain {} of queue {}: {} readable, {} writable bytes{}>",
             self.chain.head,
             self.ring.index,
-            self.chain.readable.len(),
-            self.chain.writable.len(),
+            self.chain.readable().len(),
+            self.chain.writable().len(),
             if self.chain.malformed { ", malformed" } else { "" }
         )
     }

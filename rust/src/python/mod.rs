@@ -53,7 +53,10 @@ mod _core {
     #[pymodule_export]
     use super::queue::Virtqueue;
     #[pymodule_export]
-    use super::sandbox::{Listener, become_user, limit_resources, no_new_privileges, restrict_calls, restrict_files};
+    use super::sandbox::{
+        Listener, become_user, end_with_parent, limit_resources, name_process, no_new_privileges, restrict_calls,
+        restrict_files,
+    };
     #[pymodule_export]
     use super::server::Server;
     #[pymodule_export]

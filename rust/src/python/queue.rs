@@ -1,13 +1,12 @@
 //! `Virtqueue`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pyo3::prelude::*;
 
 use super::chain::DescriptorChain;
-use crate::vhost::Caller;
 use crate::vhost::events::{Event, EventQueue};
 use crate::vhost::ring::Ring;
 
@@ -36,12 +35,14 @@ impl Virtqueue {
     }
 
     fn pop(&self) -> Option<DescriptorChain> {
-        let mut one = VecDeque::with_capacity(1);
-        if let Err(e) = self.ring.pop(&mut one, 1, Caller::Worker) {
-            // Once a ring's life: from now on it is broken.
-            self.events.offer(Event::Fault { queue: self.ring.index as i64, reason: e.to_string() });
+        match self.ring.pop_one() {
+            Ok(chain) => chain.map(|c| DescriptorChain::new(self.ring.clone(), c)),
+            Err(e) => {
+                // Once a ring's life: from now on it is broken.
+                self.events.offer(Event::Fault { queue: self.ring.index as i64, reason: e.to_string() });
+                None
+            }
         }
-        one.pop_front().map(|c| DescriptorChain::new(self.ring.clone(), c))
     }
 
     fn notify(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Walls around the process as functions, and `Listener`: the socket that is bound before they stand.
 
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -19,8 +21,12 @@ pub struct Listener(Mutex<Option<(UnixListener, SocketFile)>>);
 impl Listener {
     /// What it holds, for good.
     pub fn take(&self) -> PyResult<(UnixListener, SocketFile)> {
-        lock(&self.0).take().ok_or_else(|| PyValueError::new_err("the listener is served, or was closed"))
+        lock(&self.0).take().ok_or_else(gone)
     }
+}
+
+fn gone() -> PyErr {
+    PyValueError::new_err("the listener is served, or was closed")
 }
 
 #[pymethods]
@@ -30,6 +36,10 @@ impl Listener {
     fn new(path: PathBuf, mode: u32, group: Option<u32>) -> PyResult<Self> {
         let made = socket::bind(&path, mode, group).map_err(|e| with_path(e, path))?;
         Ok(Listener(Mutex::new(Some(made))))
+    }
+
+    fn fileno(&self) -> PyResult<RawFd> {
+        lock(&self.0).as_ref().map(|(socket, _)| socket.as_raw_fd()).ok_or_else(gone)
     }
 
     fn close(&self) {
@@ -42,6 +52,16 @@ impl Listener {
 #[pyfunction]
 pub fn no_new_privileges() -> PyResult<()> {
     Ok(privileges::no_new_privileges()?)
+}
+
+#[pyfunction]
+pub fn end_with_parent(parent: i32) -> PyResult<()> {
+    Ok(privileges::end_with_parent(parent)?)
+}
+
+#[pyfunction]
+pub fn name_process(name: CString) -> PyResult<()> {
+    Ok(privileges::name_process(&name)?)
 }
 
 #[pyfunction]

@@ -76,8 +76,13 @@ impl Server {
 
     #[pyo3(signature = (max_events = 64))]
     fn poll(&self, max_events: usize) -> Vec<Event> {
-        let events = self.0.device().events.take(max_events);
+        let events = self.0.device().take_events(max_events);
         events.into_iter().map(Event::from).collect()
+    }
+
+    #[getter]
+    fn pending(&self) -> usize {
+        self.0.device().events.len()
     }
 
     fn queue(&self, index: usize) -> PyResult<Virtqueue> {

@@ -1,5 +1,6 @@
 //! What the process is: its user, its capabilities, its limits.
 
+use std::ffi::CStr;
 use std::io;
 
 fn check(result: libc::c_int) -> io::Result<()> {
@@ -10,6 +11,24 @@ fn check(result: libc::c_int) -> io::Result<()> {
 pub fn no_new_privileges() -> io::Result<()> {
     // SAFETY: prctl with plain numbers.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+}
+
+/// Get SIGTERM when the parent ends: the thread of it that forked, to be exact. An error if it has ended before.
+pub fn end_with_parent(parent: libc::pid_t) -> io::Result<()> {
+    // SAFETY: prctl and getppid with plain numbers.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0))?;
+        if libc::getppid() != parent {
+            return Err(io::Error::other("the parent process has ended"));
+        }
+    }
+    Ok(())
+}
+
+/// How lists of processes show this one; the kernel keeps 15 bytes.
+pub fn name_process(name: &CStr) -> io::Result<()> {
+    // SAFETY: a live string that ends with a zero.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) })
 }
 
 /// No core dumps, which would hold the guest's memory, and at most so many open files. Limits are only lowered.

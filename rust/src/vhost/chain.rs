@@ -4,40 +4,43 @@
 //! and old mappings are not pinned.
 
 use smallvec::SmallVec;
-use virtio_queue::DescriptorChain;
-use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{Caller, Mem};
 
+/// Bytes of a descriptor in memory (2.7.5).
+const DESCRIPTOR: usize = 16;
 /// A longer chain is malformed.
 const MAX_DESCRIPTORS: usize = 1024;
-/// Pieces of one direction kept without allocating: a header and 64 KiB of 4-KiB pages.
-const INLINE: usize = 18;
+/// Pieces of a chain that are kept without allocating: a header, 72 KiB in 4-KiB pages and a status.
+pub const INLINE: usize = 20;
+/// Descriptors that are read at a time.
+const AT_ONCE: usize = 4;
 
 /// The driver gave an address outside of its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadAddress;
 
-/// One direction of a chain as (address, length) pairs.
-#[derive(Debug, Default, Clone)]
-pub struct Segments {
-    list: SmallVec<[(u64, u32); INLINE]>,
+/// What one descriptor points to. Packed: chains are moved from list to list on the way of every message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C, packed(4))]
+pub struct Piece {
+    pub addr: u64,
+    pub len: u32,
+}
+
+/// One direction of a chain.
+#[derive(Debug, Clone, Copy)]
+pub struct Segments<'a> {
+    pieces: &'a [Piece],
     len: usize,
 }
 
-impl Segments {
-    /// Add one piece at the end.
-    pub fn push(&mut self, addr: u64, len: u32) {
-        if len > 0 {
-            self.list.push((addr, len));
-            self.len += len as usize;
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.list.len() == INLINE
+impl<'a> Segments<'a> {
+    /// These pieces behind each other.
+    pub fn new(pieces: &'a [Piece]) -> Self {
+        Segments { pieces, len: pieces.iter().map(|p| p.len as usize).sum() }
     }
 
     /// Total bytes. Cannot overflow: `MAX_DESCRIPTORS` pieces of 32 bits.
@@ -51,8 +54,8 @@ impl Segments {
     }
 
     /// The pieces.
-    pub fn pieces(&self) -> &[(u64, u32)] {
-        &self.list
+    pub fn pieces(&self) -> &'a [Piece] {
+        self.pieces
     }
 
     /// Call `f(address, range of the caller's buffer)` for each piece of `offset..offset + n`.
@@ -63,7 +66,7 @@ impl Segments {
         mut f: impl FnMut(GuestAddress, std::ops::Range<usize>) -> Result<(), BadAddress>,
     ) -> Result<(), BadAddress> {
         let (mut skip, mut done) = (offset, 0);
-        for &(addr, len) in &self.list {
+        for &Piece { addr, len } in self.pieces {
             let len = len as usize;
             if skip >= len {
                 skip -= len;
@@ -105,75 +108,124 @@ impl Segments {
     }
 }
 
+/// A table of descriptors, read a few at a time: finding a region of guest memory costs more than copying out of it.
+struct Table<'a> {
+    mem: &'a Mem,
+    at: u64,
+    entries: u32,
+    read: [[u8; DESCRIPTOR]; AT_ONCE],
+    /// Which of them are in `read`.
+    have: std::ops::Range<u32>,
+}
+
+impl<'a> Table<'a> {
+    fn new(mem: &'a Mem, at: u64, entries: u32) -> Self {
+        Table { mem, at, entries, read: Default::default(), have: 0..0 }
+    }
+
+    fn get(&mut self, i: u32) -> Option<Descriptor> {
+        if i >= self.entries {
+            return None;
+        }
+        if !self.have.contains(&i) {
+            let at = GuestAddress(self.at.checked_add(u64::from(i) * DESCRIPTOR as u64)?);
+            let n = (self.entries - i).min(AT_ONCE as u32);
+            let all = self.read[..n as usize].as_flattened_mut();
+            self.have = match self.mem.read_slice(all, at) {
+                Ok(()) => i..i + n,
+                // Perhaps only the later ones lie outside.
+                Err(_) => {
+                    self.mem.read_slice(&mut self.read[0], at).ok()?;
+                    i..i + 1
+                }
+            };
+        }
+        let d = &self.read[(i - self.have.start) as usize];
+        let field = |at: usize, n: usize| d[at..at + n].iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
+        Some(Descriptor::new(field(0, 8), field(8, 4) as u32, field(12, 2) as u16, field(14, 2) as u16))
+    }
+}
+
 /// What the device keeps of a popped chain.
 #[derive(Debug)]
 pub struct Chain {
     /// Descriptor index to give back.
     pub head: u16,
+    /// The table was cut short, looped, or mixed directions; the parts are what came before.
+    pub malformed: bool,
     /// The ring's generation that it belongs to.
     pub generation: u32,
-    /// Device-readable part.
-    pub readable: Segments,
-    /// Device-writable part.
-    pub writable: Segments,
-    /// The table was cut short, looped, or mixed directions.
-    pub malformed: bool,
+    /// So many pieces are device-readable; the others are device-writable.
+    split: u16,
+    readable_bytes: usize,
+    writable_bytes: usize,
+    pieces: SmallVec<[Piece; INLINE]>,
 }
 
 impl Chain {
-    /// Walk a chain. `DescriptorChain` ends silently on any fault, hence the check of NEXT.
+    /// Walk the chain that begins at descriptor `head` of a table of `size`. Each of its descriptors is read once (2.7.5).
     /// None: it has too many pieces for a caller that must not allocate.
-    pub fn walk(chain: DescriptorChain<&Mem>, generation: u32, who: Caller) -> Option<Self> {
-        let head = chain.head_index();
-        let (mut readable, mut writable) = (Segments::default(), Segments::default());
-        let (mut open, mut malformed) = (true, false);
+    pub fn walk(mem: &Mem, table: u64, size: u16, head: u16, generation: u32, who: Caller) -> Option<Self> {
+        let mut chain = Chain {
+            head,
+            malformed: true,
+            generation,
+            split: 0,
+            readable_bytes: 0,
+            writable_bytes: 0,
+            pieces: SmallVec::new(),
+        };
+        let mut table = Table::new(mem, table, size.into());
+        let (mut i, mut indirect, mut total) = (u32::from(head), false, 0u32);
         // An indirect table may have 65535 entries; the time spent under locks is bounded.
-        for (n, d) in chain.enumerate() {
-            open = d.has_next() || n == MAX_DESCRIPTORS;
-            if n == MAX_DESCRIPTORS {
-                break;
-            }
-            let write = d.is_write_only();
-            malformed |= !write && !writable.is_empty();
-            let part = if write { &mut writable } else { &mut readable };
-            if who == Caller::RealTime && part.is_full() {
-                return None;
-            }
-            part.push(d.addr().0, d.len());
-        }
-        Some(Chain { head, generation, readable, writable, malformed: malformed | open })
-    }
-}
-
-impl Chain {
-    /// Walk a chain by its head, as `walk` does one that stands in the available ring. Not for real-time callers.
-    pub fn walk_from(mem: &Mem, table: u64, size: u16, head: u16, generation: u32) -> Self {
-        let (readable, writable) = (Segments::default(), Segments::default());
-        let mut chain = Chain { head, generation, readable, writable, malformed: true };
-        let (mut table, mut entries, mut indirect, mut i) = (table, u32::from(size), false, u32::from(head));
-        for _ in 0..MAX_DESCRIPTORS {
-            let at = table.checked_add(u64::from(i) * 16).map(GuestAddress);
-            let read = |at| mem.read_obj::<RawDescriptor>(at).ok();
-            let Some(d) = at.filter(|_| i < entries).and_then(read).map(Descriptor::from) else { break };
+        let most = |entries: u32| entries.min(MAX_DESCRIPTORS as u32);
+        let (mut left, mut walked) = (most(table.entries), 0);
+        while left > walked {
+            let Some(d) = table.get(i) else { break };
             if d.refers_to_indirect_table() {
-                if indirect || d.len() == 0 || d.len() % 16 != 0 {
+                let entries = d.len() / DESCRIPTOR as u32;
+                if indirect || d.len() % DESCRIPTOR as u32 != 0 || entries > u16::MAX.into() {
                     break;
                 }
-                (table, entries, indirect, i) = (d.addr().0, d.len() / 16, true, 0);
+                table = Table::new(mem, d.addr().0, entries);
+                (i, indirect, left) = (0, true, most(walked + entries));
                 continue;
             }
-            if !d.is_write_only() && !chain.writable.is_empty() {
+            // A chain is no longer than 2^32 bytes (2.7.5.2), and its readable part comes first (2.7.4.2).
+            let Some(sum) = total.checked_add(d.len()) else { break };
+            let write = d.is_write_only();
+            if !write && chain.writable_bytes > 0 {
                 break;
             }
-            let part = if d.is_write_only() { &mut chain.writable } else { &mut chain.readable };
-            part.push(d.addr().0, d.len());
+            if d.len() > 0 {
+                if chain.pieces.len() == INLINE && who == Caller::RealTime {
+                    return None;
+                }
+                chain.pieces.push(Piece { addr: d.addr().0, len: d.len() });
+                if write {
+                    chain.writable_bytes += d.len() as usize;
+                } else {
+                    chain.readable_bytes += d.len() as usize;
+                    chain.split += 1;
+                }
+            }
             if !d.has_next() {
                 chain.malformed = false;
                 break;
             }
-            i = u32::from(d.next());
+            (total, i, walked) = (sum, u32::from(d.next()), walked + 1);
         }
-        chain
+        Some(chain)
+    }
+
+    /// The device-readable part.
+    pub fn readable(&self) -> Segments<'_> {
+        Segments { pieces: &self.pieces[..self.split.into()], len: self.readable_bytes }
+    }
+
+    /// The device-writable part.
+    pub fn writable(&self) -> Segments<'_> {
+        Segments { pieces: &self.pieces[self.split.into()..], len: self.writable_bytes }
     }
 }
 
@@ -214,22 +266,23 @@ mod tests {
     }
 
     /// Pieces that lie in memory, and the bytes that they stand for.
-    fn pieces() -> impl Strategy<Value = (Segments, Vec<usize>)> {
+    fn pieces() -> impl Strategy<Value = (Vec<Piece>, Vec<usize>)> {
         prop::collection::vec((0..SIZE as u64, 0..200u32), 0..30).prop_map(|list| {
-            let (mut segments, mut places) = (Segments::default(), Vec::new());
+            let (mut pieces, mut places) = (Vec::new(), Vec::new());
             for (addr, len) in list {
                 let len = len.min(SIZE as u32 - addr as u32);
-                segments.push(addr, len);
+                pieces.push(Piece { addr, len });
                 places.extend(addr as usize..addr as usize + len as usize);
             }
-            (segments, places)
+            (pieces, places)
         })
     }
 
     proptest! {
         /// Any part of a chain reads as the same part of its pieces, put behind each other.
         #[test]
-        fn a_part_reads_as_of_the_whole((segments, places) in pieces(), offset in 0..3000usize, n in 0..3000usize) {
+        fn a_part_reads_as_of_the_whole((pieces, places) in pieces(), offset in 0..3000usize, n in 0..3000usize) {
+            let segments = Segments::new(&pieces);
             let mem = memory();
             let mut got = vec![0; n];
             let read = segments.read(&mem, offset, &mut got);
@@ -245,7 +298,8 @@ mod tests {
 
         /// What is written is written there and nowhere else.
         #[test]
-        fn a_write_touches_its_part_only((segments, places) in pieces(), offset in 0..3000usize, byte: u8) {
+        fn a_write_touches_its_part_only((pieces, places) in pieces(), offset in 0..3000usize, byte: u8) {
+            let segments = Segments::new(&pieces);
             let mem = memory();
             let n = places.len().saturating_sub(offset).min(500);
             prop_assert_eq!(segments.fill(&mem, offset, n, byte), Ok(()));
@@ -260,8 +314,8 @@ mod tests {
         /// Addresses outside of memory, also such that wrap, are an error and no crash.
         #[test]
         fn addresses_outside_are_refused(addr in SIZE as u64.., len in 1u32.., offset in 0..10usize) {
-            let mut segments = Segments::default();
-            segments.push(addr, len);
+            let pieces = [Piece { addr, len }];
+            let segments = Segments::new(&pieces);
             let n = (segments.len() - offset.min(segments.len())).clamp(1, 64);
             prop_assert_eq!(segments.read(&memory(), offset, &mut vec![0; n]), Err(BadAddress));
         }

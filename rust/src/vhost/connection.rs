@@ -21,7 +21,7 @@ use super::events::Event;
 use super::inflight::{self, Area};
 use super::memory::{MemoryMap, Slot};
 use super::ring::{MAX_SIZE, Ring};
-use super::transfer::Transfer;
+use super::transfer::{Transfer, Way};
 
 /// What the front end said of a ring.
 #[derive(Default)]
@@ -280,6 +280,10 @@ impl Connection {
 
     /// Begin to save the device's state into a pipe, or to load it. Every ring is stopped.
     pub(super) fn transfer_state(&mut self, direction: VhostTransferStateDirection, pipe: File) -> Result<()> {
+        if self.transfer.as_mut().is_some_and(|t| !t.end()) {
+            return Err(Error::InvalidOperation("an earlier transfer of the state does not end"));
+        }
+        self.transfer = None;
         let begun = match direction {
             VhostTransferStateDirection::SAVE => {
                 let state = self.device.exchange.ask(&self.device.events, Event::StateWanted);
@@ -293,13 +297,13 @@ impl Connection {
 
     /// Whether the last transfer came to a good end.
     pub(super) fn end_transfer(&mut self) -> Result<()> {
-        let good = match self.transfer.take() {
-            Some(Transfer::Save(thread)) => thread.join().unwrap_or(false),
-            Some(Transfer::Load(thread)) => thread.join().ok().flatten().is_some_and(|state| {
+        let good = self.transfer.take().is_some_and(|transfer| match (transfer.way, transfer.finish()) {
+            (Way::Save, Some(_)) => true,
+            (Way::Load, Some(state)) => {
                 self.device.exchange.ask(&self.device.events, Event::StateGiven { state }).is_some()
-            }),
-            None => false,
-        };
+            }
+            (_, None) => false,
+        });
         if good { Ok(()) } else { Err(Error::BackendInternalError) }
     }
 }

@@ -1,4 +1,4 @@
-//! The device: its rings and their workers, ring start and stop, and who consumes what.
+//! The device: its rings and who looks at them, ring start and stop, and who consumes what.
 
 use std::fs::File;
 use std::io;
@@ -79,7 +79,8 @@ pub struct Device {
     mem: MemHandle,
     /// The map in use, kept so that no callback is the one that frees it.
     pinned: Mutex<Option<Arc<Mem>>>,
-    workers: OnceLock<[Arc<Worker>; 2]>,
+    /// For the queues of `handler`; the others are the loop's outside.
+    worker: OnceLock<Arc<Worker>>,
     /// Where what is in flight is noted, if the front end wants that.
     inflight: Mutex<Option<Arc<Area>>>,
     pub(super) exchange: Exchange,
@@ -107,25 +108,26 @@ impl Device {
             rings: (0..spec.queues).map(|i| Arc::new(Ring::new(i, mem.clone()))).collect(),
             mem,
             pinned: Mutex::default(),
-            workers: OnceLock::new(),
+            worker: OnceLock::new(),
             inflight: Mutex::default(),
             exchange: Exchange::default(),
         });
-        // One worker for what the loop outside handles, one for what is handled natively: neither holds up the other.
-        let spawn = |name| {
+        // What is handled natively has a thread of its own, so that the loop outside does not hold it up.
+        if device.handler.is_some() {
             let weak = Arc::downgrade(&device);
-            Worker::spawn(name, move |index, kick| {
+            let worker = Arc::new(Worker::spawn("vsnd-io", move |index, kick| {
                 if let Some(d) = weak.upgrade() {
                     d.kicked(index, kick);
                 }
-            })
-            .map(Arc::new)
-        };
-        let workers = [spawn("vsnd-kick")?, spawn("vsnd-io")?];
-        for ring in &device.rings {
-            ring.set_worker(&workers[usize::from(device.handled(ring.index))]);
+            })?);
+            let _ = device.worker.set(worker);
         }
-        let _ = device.workers.set(workers);
+        for ring in &device.rings {
+            match device.worker(ring.index) {
+                Some(w) => ring.set_worker(w.clone()),
+                None => ring.set_worker(device.events.clone()),
+            }
+        }
         Ok(device)
     }
 
@@ -134,7 +136,7 @@ impl Device {
     }
 
     fn worker(&self, queue: usize) -> Option<&Arc<Worker>> {
-        self.workers.get().map(|w| &w[usize::from(self.handled(queue))])
+        self.worker.get().filter(|_| self.handled(queue))
     }
 
     /// All queues.
@@ -181,8 +183,10 @@ impl Device {
         let fresh = base_said == Some(0);
         let mut kept = self.handler.as_ref().map_or(Kept::default(), |h| h.kept(ring));
         // A base of 0 may also be that of a driver which was paused before anything was used.
-        let resumed =
-            (ring.base() == stopped_at || kept.held.is_empty()) && ring.still_has(kept.held.iter().chain(&kept.again));
+        // What another process had was never used. Some front ends count it as taken all the same.
+        let saved = !kept.again.is_empty() && kept.held.is_empty();
+        let resumed = (saved || ring.base() == stopped_at || kept.held.is_empty())
+            && ring.still_has(kept.held.iter().chain(&kept.again), saved);
         if let (Some(h), false) = (&self.handler, resumed) {
             h.forget_kept(ring);
             kept = Kept::default();
@@ -190,6 +194,7 @@ impl Device {
         let start = match (self.device_owned.contains(&ring.index), fresh) {
             (true, false) => Start::AtUsed,
             (_, true) => Start::Fresh,
+            _ if saved && resumed => Start::AtUsed,
             _ => Start::AtBase,
         };
         if !ring.open(start, &kept, lock(&self.inflight).as_ref())? {
@@ -235,13 +240,17 @@ impl Device {
 
     /// Wait for kicks of a ring.
     pub(super) fn watch(&self, ring: &Ring, kick: &File) -> io::Result<()> {
-        self.worker(ring.index).map_or(Ok(()), |w| w.watch(ring.index, kick))
+        match self.worker(ring.index) {
+            Some(w) => w.watch(ring.index, kick),
+            None => self.events.watch(ring.index, kick),
+        }
     }
 
     /// No more kicks from this descriptor.
     pub(super) fn forget(&self, ring: &Ring, kick: &File) {
-        if let Some(w) = self.worker(ring.index) {
-            w.forget(kick);
+        match self.worker(ring.index) {
+            Some(w) => w.forget(kick),
+            None => self.events.forget(kick),
         }
     }
 
@@ -287,33 +296,34 @@ impl Device {
         self.events.push(Event::Disconnected { reason });
     }
 
-    /// On a worker thread.
+    /// For the loop outside: take up to `max` of what happened.
+    pub fn take_events(&self, max: usize) -> Vec<Event> {
+        self.events.take(max, |index| {
+            let Some(ring) = self.rings.get(index) else { return false };
+            ring.stats.kicks.fetch_add(1, Relaxed);
+            !self.device_owned.contains(&index) || ring.take_starved()
+        })
+    }
+
+    /// On the worker thread.
     fn kicked(&self, index: usize, kick: bool) {
-        let Some(ring) = self.rings.get(index) else {
+        let (Some(ring), Some(h)) = (self.rings.get(index), &self.handler) else {
             return;
         };
         ring.stats.kicks.fetch_add(u64::from(kick), Relaxed);
-        if self.device_owned.contains(&index) {
-            return;
-        }
-        match &self.handler {
-            Some(h) if h.owns(index) => {
-                // A panic would end the worker for good, unseen.
-                if catch_unwind(AssertUnwindSafe(|| h.available(ring))).is_err() {
-                    self.events.offer(Event::Fault {
-                        queue: -1,
-                        reason: format!("internal error on queue {index}: a panic, see standard error"),
-                    });
-                }
-            }
-            _ => self.events.kicked(index),
+        // A panic would end the worker for good, unseen.
+        if catch_unwind(AssertUnwindSafe(|| h.available(ring))).is_err() {
+            self.events.offer(Event::Fault {
+                queue: -1,
+                reason: format!("internal error on queue {index}: a panic, see standard error"),
+            });
         }
     }
 
-    /// End the workers. Idempotent.
+    /// End the worker. Idempotent.
     pub fn close(&self) {
         self.events.close();
-        for w in self.workers.get().into_iter().flatten() {
+        if let Some(w) = self.worker.get() {
             w.stop();
         }
     }

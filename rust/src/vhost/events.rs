@@ -1,15 +1,20 @@
 //! What a loop outside learns, and how it is woken: a bounded queue of lifecycle events, and bits for what can
-//! happen any number of times. One eventfd.
+//! happen any number of times. One epoll descriptor, which has the kicks of the loop's own queues in it too: no thread
+//! stands between them and the loop.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::lock;
+use super::worker::{Nudge, SELF};
 
 /// Lifecycle events that wait at most; a front end that makes more waits for the loop outside.
 const MAX_PENDING: usize = 1024;
@@ -81,6 +86,7 @@ impl Bits {
 
 /// See the module text.
 pub struct EventQueue {
+    epoll: Epoll,
     fd: EventFd,
     pending: Mutex<VecDeque<Event>>,
     room: Condvar,
@@ -91,9 +97,12 @@ pub struct EventQueue {
 
 impl EventQueue {
     /// An empty queue.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
+        let (epoll, fd) = (Epoll::new()?, EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
+        epoll.ctl(ControlOperation::Add, fd.as_raw_fd(), EpollEvent::new(EventSet::IN, SELF))?;
         Ok(EventQueue {
-            fd: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            epoll,
+            fd,
             pending: Mutex::default(),
             room: Condvar::new(),
             closed: AtomicBool::new(false),
@@ -132,6 +141,17 @@ impl EventQueue {
         }
     }
 
+    /// Wait for kicks of a queue; see `Worker::watch`.
+    pub fn watch(&self, queue: usize, kick: &File) -> io::Result<()> {
+        let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, queue as u64);
+        self.epoll.ctl(ControlOperation::Add, kick.as_raw_fd(), event)
+    }
+
+    /// No more kicks of it; see `Worker::forget`.
+    pub fn forget(&self, kick: &File) {
+        let _ = self.epoll.ctl(ControlOperation::Delete, kick.as_raw_fd(), EpollEvent::default());
+    }
+
     /// A queue may have chains. No lock, no allocation.
     pub fn kicked(&self, queue: usize) {
         if self.kicks.insert(queue) {
@@ -146,10 +166,18 @@ impl EventQueue {
         }
     }
 
-    /// Take up to `max` events; the fd stays readable while any are left.
-    pub fn take(&self, max: usize) -> Vec<Event> {
+    /// Take up to `max` events; the fd stays readable while any are left. `kicked`: is a kick of this queue one of them?
+    pub fn take(&self, max: usize, mut kicked: impl FnMut(usize) -> bool) -> Vec<Event> {
+        let mut ready = [EpollEvent::default(); 16];
+        let n = self.epoll.wait(0, &mut ready).unwrap_or(0);
         // First, so that what comes meanwhile makes it readable again.
-        let _ = self.fd.read();
+        for queue in ready[..n].iter().map(EpollEvent::data) {
+            if queue == SELF {
+                let _ = self.fd.read();
+            } else if kicked(queue as usize) {
+                self.kicks.insert(queue as usize);
+            }
+        }
         let mut pending = lock(&self.pending);
         let n = pending.len().min(max);
         let mut out: Vec<Event> = pending.drain(..n).collect();
@@ -187,20 +215,32 @@ impl EventQueue {
     }
 }
 
+impl Nudge for EventQueue {
+    fn nudge(&self, queue: usize) {
+        self.kicked(queue);
+    }
+}
+
 impl AsRawFd for EventQueue {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.epoll.as_raw_fd()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::FromRawFd;
+
     use super::*;
 
     fn readable(q: &EventQueue) -> bool {
         let mut p = libc::pollfd { fd: q.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live, initialised pollfd.
         unsafe { libc::poll(&mut p, 1, 0) == 1 }
+    }
+
+    fn all(q: &EventQueue) -> Vec<Event> {
+        q.take(64, |_| true)
     }
 
     #[test]
@@ -211,9 +251,9 @@ mod tests {
         q.xrun(200);
         q.push(Event::Connected);
         assert!(readable(&q));
-        let got = q.take(64);
+        let got = all(&q);
         assert_eq!(got, [Event::Connected, Event::Kicked { queue: 3 }, Event::Xrun { stream: 200 }]);
-        assert!(!readable(&q) && q.take(64).is_empty());
+        assert!(!readable(&q) && all(&q).is_empty());
     }
 
     #[test]
@@ -221,10 +261,30 @@ mod tests {
         let q = EventQueue::new().unwrap();
         (0..3).for_each(|_| q.push(Event::Reset));
         q.kicked(0);
-        assert_eq!(q.take(2).len(), 2);
+        assert_eq!(q.take(2, |_| true).len(), 2);
         assert!(readable(&q));
-        assert_eq!(q.take(2), [Event::Reset, Event::Kicked { queue: 0 }]);
+        assert_eq!(q.take(2, |_| true), [Event::Reset, Event::Kicked { queue: 0 }]);
         assert!(!readable(&q));
+    }
+
+    #[test]
+    fn a_kick_that_is_watched_is_told_each_time_and_not_when_it_is_forgotten() {
+        let q = EventQueue::new().unwrap();
+        let kick = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap();
+        // SAFETY: a descriptor of its own.
+        let file = unsafe { File::from_raw_fd(libc::fcntl(kick.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3)) };
+        q.watch(7, &file).unwrap();
+        for _ in 0..2 {
+            kick.write(1).unwrap();
+            assert!(readable(&q));
+            assert_eq!(all(&q), [Event::Kicked { queue: 7 }]);
+            assert!(!readable(&q));
+        }
+        kick.write(1).unwrap();
+        assert!(q.take(64, |_| false).is_empty(), "of a queue that is not the loop's");
+        q.forget(&file);
+        kick.write(1).unwrap();
+        assert!(!readable(&q) && all(&q).is_empty());
     }
 
     #[test]

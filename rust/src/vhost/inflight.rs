@@ -182,8 +182,18 @@ impl Log {
 
     /// A new driver: nothing is in flight.
     pub fn clear(&self) {
-        (0..self.size).for_each(|head| self.forget(head));
-        self.area.store(self.at + AT_USED, 0u16);
+        self.adopt(&[], 0);
+    }
+
+    /// An owner goes on with these heads, oldest first: they are what is in flight, whatever stood here.
+    pub fn adopt(&self, heads: &[u16], used: u16) {
+        heads.iter().for_each(|&head| self.popped(head));
+        (0..self.size).filter(|head| !heads.contains(head)).for_each(|head| self.forget(head));
+        self.store_header(used);
+    }
+
+    fn store_header(&self, used: u16) {
+        self.area.store(self.at + AT_USED, used);
         self.area.store(self.at + AT_VERSION, VERSION);
         self.area.store(self.at + AT_SIZE, self.size);
     }
@@ -193,7 +203,6 @@ impl Log {
         if self.area.load::<u16>(self.at + AT_USED) != used {
             // We died between the used ring and the log: the last one was given back.
             self.forget(self.area.load::<u16>(self.at + AT_LAST));
-            self.area.store(self.at + AT_USED, used);
         }
         let mut heads: Vec<(u64, u16)> = (0..self.size)
             .filter(|&h| self.area.load::<u8>(self.entry(h)) != 0)
@@ -201,8 +210,7 @@ impl Log {
             .collect();
         heads.sort_unstable();
         self.counter.store(heads.last().map_or(0, |h| h.0 + 1), Relaxed);
-        self.area.store(self.at + AT_VERSION, VERSION);
-        self.area.store(self.at + AT_SIZE, self.size);
+        self.store_header(used);
         heads.into_iter().map(|h| h.1).collect()
     }
 }
@@ -237,6 +245,18 @@ mod tests {
         [1, 2].into_iter().for_each(|h| log.popped(h));
         log.completing(1);
         assert_eq!(area(&file).log(0, 64).unwrap().recover(1), [2]);
+    }
+
+    #[test]
+    fn what_an_owner_goes_on_with_is_older_than_what_comes() {
+        let file = create(4, 64).unwrap();
+        let log = area(&file).log(2, 64).unwrap();
+        [5, 9, 1].into_iter().for_each(|h| log.popped(h));
+        // The ring stopped and starts again; 9 was forgotten meanwhile.
+        let log = area(&file).log(2, 64).unwrap();
+        log.adopt(&[5, 1], 40);
+        log.popped(0);
+        assert_eq!(area(&file).log(2, 64).unwrap().recover(40), [5, 1, 0]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The threads that wait for kicks: epoll over the kick descriptors of some rings.
+//! The thread that waits for kicks of the rings that are handled natively: epoll over their descriptors.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,13 @@ use super::events::MAX_BITS;
 use super::lock;
 
 /// The token of our own eventfd; ring indices are smaller.
-const SELF: u64 = u64::MAX;
+pub(super) const SELF: u64 = u64::MAX;
+
+/// Who can be told to look at a ring.
+pub trait Nudge: Send + Sync {
+    /// Have it looked at. Any thread, no lock, no allocation.
+    fn nudge(&self, index: usize);
+}
 
 /// What a worker's owner and its thread share.
 struct Shared {
@@ -60,13 +66,6 @@ impl Worker {
         let _ = self.shared.epoll.ctl(ControlOperation::Delete, kick.as_raw_fd(), event);
     }
 
-    /// Have the worker look at a ring; any thread, no lock, no allocation.
-    pub fn nudge(&self, index: usize) {
-        let nudges = &self.shared.nudges;
-        nudges[index / 64 % nudges.len()].fetch_or(1 << (index % 64), Ordering::AcqRel);
-        let _ = self.shared.wake.write(1);
-    }
-
     /// End the thread. Idempotent.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
@@ -74,6 +73,14 @@ impl Worker {
         if let Some(t) = lock(&self.thread).take() {
             let _ = t.join();
         }
+    }
+}
+
+impl Nudge for Worker {
+    fn nudge(&self, index: usize) {
+        let nudges = &self.shared.nudges;
+        nudges[index / 64 % nudges.len()].fetch_or(1 << (index % 64), Ordering::AcqRel);
+        let _ = self.shared.wake.write(1);
     }
 }
 

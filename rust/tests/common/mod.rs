@@ -114,7 +114,7 @@ fn policy(server: &Server, streams: &[Arc<Stream>], log: &Mutex<Vec<Event>>, qui
         let mut p = libc::pollfd { fd: device.events.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live, initialised pollfd.
         unsafe { libc::poll(&mut p, 1, 20) };
-        for event in device.events.take(64) {
+        for event in device.take_events(64) {
             let kicked = event == Event::Kicked { queue: wire::CONTROL };
             log.lock().expect("events").push(event);
             if !kicked {
@@ -126,14 +126,14 @@ fn policy(server: &Server, streams: &[Arc<Stream>], log: &Mutex<Vec<Event>>, qui
                 }
                 let c = kept.pop_front().expect("popped");
                 let mut req = [0; 8];
-                let n = req.len().min(c.readable.len());
-                let _ = c.readable.read(&ring.memory(), 0, &mut req[..n]);
+                let n = req.len().min(c.readable().len());
+                let _ = c.readable().read(&ring.memory(), 0, &mut req[..n]);
                 let [code, id] = [0, 4].map(|i| u32::from_le_bytes(req[i..i + 4].try_into().expect("4 bytes")));
                 if let Some(s) = streams.get(id as usize) {
                     obey(s, code);
                 }
                 let ok = 0x8000u32.to_le_bytes();
-                let written = ring.with_live(&c, |mem| c.writable.write(mem, 0, &ok).map_or(0, |()| 4));
+                let written = ring.with_live(&c, |mem| c.writable().write(mem, 0, &ok).map_or(0, |()| 4));
                 ring.complete_one(c.done(written.unwrap_or(0), 0), true);
             }
         }

@@ -109,25 +109,24 @@ fn pop(ring: &Arc<Ring>) -> Option<Chain> {
 }
 
 fn answer(ring: &Arc<Ring>, c: &Chain, bytes: &[u8]) -> bool {
-    let n = bytes.len().min(c.writable.len());
-    let wrote = ring.with_live(c, |m| c.writable.write(m, 0, &bytes[..n]).is_ok());
+    let n = bytes.len().min(c.writable().len());
+    let wrote = ring.with_live(c, |m| c.writable().write(m, 0, &bytes[..n]).is_ok());
     wrote == Some(true) && ring.complete_one(c.done(n, 0), true)
 }
 
 fn serve(device: &Arc<Device>, streams: &[Arc<Stream>; 2], ending: &AtomicBool) {
-    let events = device.events.clone();
     while !ending.load(SeqCst) {
-        let mut p = libc::pollfd { fd: events.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut p = libc::pollfd { fd: device.events.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live pollfd.
         unsafe { libc::poll(&mut p, 1, 20) };
-        for event in events.take(64) {
+        for event in device.take_events(64) {
             let Event::Kicked { queue: wire::CONTROL } = event else {
                 continue;
             };
             let ring = &device.rings()[wire::CONTROL];
             while let Some(c) = pop(ring) {
-                let mut request = vec![0; c.readable.len()];
-                let read = ring.with_live(&c, |m| c.readable.read(m, 0, &mut request).is_ok());
+                let mut request = vec![0; c.readable().len()];
+                let read = ring.with_live(&c, |m| c.readable().read(m, 0, &mut request).is_ok());
                 if read == Some(true)
                     && let Some(reply) = policy(streams, &request)
                 {

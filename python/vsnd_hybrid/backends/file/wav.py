@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 
@@ -21,8 +20,7 @@ _GUID_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
 DATA_MAX: Final = 0xFFFF_0000
 
 
-@dataclass(frozen=True, slots=True)
-class WavFormat:
+class WavFormat(NamedTuple):
     """How samples lie in a file: `bits` 8 (unsigned), 16, 24 or 32, or 32 and 64 if `floats`."""
 
     rate: int

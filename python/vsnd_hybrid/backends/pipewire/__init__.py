@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from vsnd_hybrid._core import PcmPort
@@ -13,6 +14,7 @@ from vsnd_hybrid.backends.base import (
     Direction,
     EngineDevice,
     EngineStream,
+    EngineUnavailable,
     EventSink,
     Needs,
     PcmCapabilities,
@@ -20,7 +22,7 @@ from vsnd_hybrid.backends.base import (
 )
 from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES
 from vsnd_hybrid.backends.latency import DEFAULT, check
-from vsnd_hybrid.backends.pipewire import pod
+from vsnd_hybrid.backends.pipewire import library, pod
 from vsnd_hybrid.backends.pipewire.node import Node, quantum
 from vsnd_hybrid.backends.pipewire.stream import GuestStream
 from vsnd_hybrid.backends.pipewire.supervisor import DRAIN_S, Supervisor
@@ -62,6 +64,11 @@ class PipeWireBackend(Backend):
         moved = ("PIPEWIRE_CONFIG_DIR", "PIPEWIRE_MODULE_DIR", "SPA_PLUGIN_DIR", "SPA_DATA_DIR")
         paths = [path for name in moved for path in os.environ.get(name, "").split(":") if path]
         return Needs(read=("/etc/pipewire", f"{own}/pipewire", "/etc/machine-id", *paths))
+
+    @classmethod
+    def preload(cls) -> None:
+        with suppress(EngineUnavailable):
+            library.opened()
 
     def capabilities(self, direction: Direction) -> PcmCapabilities:
         return _CAPABILITIES

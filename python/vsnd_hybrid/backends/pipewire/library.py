@@ -18,12 +18,18 @@ SONAME: Final = "libpipewire-0.3.so.0"
 
 
 @cache
-def load() -> Any:
-    """The library, initialised once a process. Raises `EngineUnavailable` if it is not installed."""
+def opened() -> Any:
+    """The library. Raises `EngineUnavailable` if it is not installed."""
     try:
-        lib = ffi.dlopen(SONAME)
+        return ffi.dlopen(SONAME)
     except OSError as error:
         raise EngineUnavailable(f"PipeWire is not installed: there is no {SONAME}") from error
+
+
+@cache
+def load() -> Any:
+    """The library, initialised once a process. Raises `EngineUnavailable` if it is not installed."""
+    lib = opened()
     lib.pw_init(ffi.NULL, ffi.NULL)
     return lib
 

@@ -11,6 +11,7 @@ use _core::pcm::router::Queues;
 use _core::pcm::stream::{Mode, Shape};
 use _core::pcm::{Router, Stream};
 use _core::vhost::Caller;
+use _core::vhost::chain::INLINE;
 use _core::vhost::connection::Connection;
 use _core::vhost::device::{Device, QueueHandler, Spec};
 use _core::vhost::events::EventQueue;
@@ -203,7 +204,7 @@ impl Bench {
         }
         self.compare();
         // Nobody else takes them.
-        self.device.events.take(usize::MAX);
+        self.device.take_events(usize::MAX);
     }
 
     /// What the loop outside does with a stream, after everything offered was seen.
@@ -244,7 +245,6 @@ impl Bench {
             Form::Cut(n) => _core::guest::Shape { pieces: vec![n.into()], indirect: false, pages: false }.cut(&areas),
             _ => areas,
         };
-        let readable = cut.iter().filter(|p| !p.writable).count();
         let q = &mut self.queues[ring(rx)];
         let Ok(head) = q.push(&cut, !matches!(form, Form::Cut(_))) else {
             self.free(place);
@@ -264,7 +264,7 @@ impl Bench {
             len: bytes - usize::from(short),
             sound: !matches!(form, Form::ShortHeader | Form::Mixed) && has_status,
             has_status,
-            long: readable.max(cut.len() - readable) > 18,
+            long: cut.len() > INLINE,
             pos: 0,
         };
         self.model.offer(rx, message);

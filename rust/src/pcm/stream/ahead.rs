@@ -113,6 +113,13 @@ impl Stream {
         called
     }
 
+    /// Have the ring's worker look at it, and who reads ahead. False if that is not possible now. Real-time safe.
+    fn call_worker(&self) -> bool {
+        let feed = try_hard(&self.feed, Caller::RealTime);
+        let ring = feed.as_ref().and_then(|f| f.as_ref()).map(|f| f.ring.nudge());
+        ring.is_some()
+    }
+
     /// True once after a callback has called.
     pub(in crate::pcm) fn wants_reading(&self) -> bool {
         self.ahead.called.swap(false, SeqCst)
@@ -159,8 +166,8 @@ impl Stream {
     }
 
     pub(super) fn pull_some(&self, s: &mut State, dst: &mut [u8], ahead: isize, who: Caller) -> usize {
-        self.shift(s, dst.len(), ahead, who, |ring, i, at, n| {
-            i.chain.readable.read(&ring.memory(), XFER_SIZE + i.pos, &mut dst[at..at + n])
+        self.shift(s, dst.len(), ahead, who, |mem, i, at, n| {
+            i.chain.readable().read(mem, XFER_SIZE + i.pos, &mut dst[at..at + n])
         })
     }
 
@@ -231,8 +238,8 @@ impl Stream {
             let (n, position) = fifo.peek(scratch);
             // How old the last byte of this part is: those behind it were recorded later.
             let age = delay.saturating_add_unsigned(p.passed + held - n);
-            let moved = self.shift(&mut s, n, age, Caller::Worker, |ring, i, at, n| {
-                i.chain.writable.write(&ring.memory(), i.pos, &scratch[at..at + n])
+            let moved = self.shift(&mut s, n, age, Caller::Worker, |mem, i, at, n| {
+                i.chain.writable().write(mem, i.pos, &scratch[at..at + n])
             });
             fifo.taken(position, moved);
         } else {

@@ -10,7 +10,10 @@ use crate::pcm::message::finish;
 use crate::pcm::wire::{S_IO_ERR, S_OK, STATUS_SIZE, XFER_SIZE};
 use crate::vhost::chain::{Chain, Done};
 use crate::vhost::ring::{Kept, Ring};
-use crate::vhost::{Caller, lock};
+use crate::vhost::{Caller, Mem, lock};
+
+/// Messages of a stream that wait at a time; Linux has up to 16 periods. The ring may have 1024, of a quarter of a kilobyte each.
+const USUAL: usize = 64;
 
 impl Stream {
     /// The ring started. Everything a callback will need is allocated here.
@@ -18,18 +21,21 @@ impl Stream {
         let Some(router) = self.router.get().and_then(Weak::upgrade) else {
             return;
         };
-        let depth = ring.depth();
         let mut feed = lock(&self.feed);
-        if feed.is_none() {
-            let (ring, pulling) = (ring.clone(), false);
-            *feed = Some(Feed { router, ring, pulling });
-        }
         let mut s = lock(&self.state);
+        if feed.is_none() {
+            // It may run already, if it did so in an earlier life.
+            let pulling = s.running && s.mode != Mode::Discard && s.waiters == 0;
+            if pulling {
+                ring.pulled(true);
+            }
+            *feed = Some(Feed { router, ring: ring.clone(), pulling });
+        }
         s.ring = Some(ring.clone());
         s.open = true;
         self.ahead.shut(false);
-        s.items.reserve(depth);
-        s.done.reserve(2 * depth);
+        s.items.reserve(USUAL);
+        s.done.reserve(2 * ring.depth());
         // They are the ring's now, which hands them over.
         s.again.clear();
         let generation = ring.generation();
@@ -51,6 +57,7 @@ impl Stream {
     pub(in crate::pcm) fn offer(
         &self,
         ring: &Ring,
+        mem: &Mem,
         batch: &mut VecDeque<Chain>,
         done: &mut Vec<Done>,
         who: Caller,
@@ -59,12 +66,17 @@ impl Stream {
             self.stats.busy.fetch_add(1, Relaxed);
             return false;
         };
+        if s.items.len() == s.items.capacity() && who == Caller::RealTime {
+            // More than is usual: the worker makes room.
+            ring.nudge();
+            return false;
+        }
         let Some(chain) = batch.pop_front() else {
             return true;
         };
-        let len = if self.capture { chain.writable.len() - STATUS_SIZE } else { chain.readable.len() - XFER_SIZE };
+        let len = if self.capture { chain.writable().len() - STATUS_SIZE } else { chain.readable().len() - XFER_SIZE };
         if let (Mode::Reject(status), _) | (_, (MAX_MESSAGE.., status)) = (s.mode, (len, S_IO_ERR)) {
-            done.push(finish(ring, &chain, 0, 0, status, 0));
+            done.push(finish(mem, &chain, 0, 0, status, 0));
             self.stats.messages.fetch_add(1, Relaxed);
             return true;
         }
@@ -77,7 +89,7 @@ impl Stream {
         };
         let item = Item { chain, pos, len };
         if s.mode == Mode::Discard && s.running {
-            done.push(self.consumed(ring, &item));
+            done.push(self.consumed(mem, &item));
             return true;
         }
         s.queued += len - pos;
@@ -91,23 +103,24 @@ impl Stream {
     }
 
     /// A message that no engine will see, as if one had moved it.
-    fn consumed(&self, ring: &Ring, item: &Item) -> Done {
+    fn consumed(&self, mem: &Mem, item: &Item) -> Done {
         let n = item.len - item.pos;
-        let silent = !self.capture || item.chain.writable.fill(&ring.memory(), item.pos, n, self.silence()).is_ok();
+        let silent = !self.capture || item.chain.writable().fill(mem, item.pos, n, self.silence()).is_ok();
         let (data, status) = match (self.capture, silent) {
             (true, true) => (item.len, S_OK),
             (_, ok) => (0, if ok { S_OK } else { S_IO_ERR }),
         };
         self.stats.bytes.fetch_add(n as u64, Relaxed);
         self.stats.messages.fetch_add(1, Relaxed);
-        finish(ring, &item.chain, data, item.len, status, 0)
+        finish(mem, &item.chain, data, item.len, status, 0)
     }
 
     pub(super) fn consume_all(&self, s: &mut State) {
         let Some(ring) = s.ring.clone().filter(|_| s.open) else { return };
+        let mem = ring.memory();
         while let Some(item) = s.items.pop_front() {
             s.queued -= item.len - item.pos;
-            let done = self.consumed(&ring, &item);
+            let done = self.consumed(&mem, &item);
             s.done.push(done);
         }
         self.stats.queued.store(s.queued as u64, Relaxed);
@@ -123,10 +136,11 @@ impl Stream {
             s.flushed = s.flushed.max(n);
             return;
         }
+        let mem = ring.memory();
         for i in s.items.drain(..n) {
             s.queued -= i.len - i.pos;
             let data = if self.capture { i.pos } else { 0 };
-            s.done.push(finish(&ring, &i.chain, data, i.len, status, 0));
+            s.done.push(finish(&mem, &i.chain, data, i.len, status, 0));
         }
         self.stats.messages.fetch_add(n as u64, Relaxed);
         self.stats.queued.store(s.queued as u64, Relaxed);

@@ -7,9 +7,9 @@ use super::{Item, State, Stream, try_hard};
 use crate::pcm::message::finish;
 use crate::pcm::shortage::Verdict;
 use crate::pcm::wire::{S_IO_ERR, S_OK};
-use crate::vhost::Caller;
 use crate::vhost::chain::{BadAddress, Done};
 use crate::vhost::ring::Ring;
+use crate::vhost::{Caller, Mem};
 
 impl Stream {
     /// Move up to `n` bytes with `f`; returns how many. `ahead`: what is heard before the first of them (playback), or was
@@ -20,16 +20,17 @@ impl Stream {
         n: usize,
         ahead: isize,
         who: Caller,
-        mut f: impl FnMut(&Ring, &Item, usize, usize) -> std::result::Result<(), BadAddress>,
+        mut f: impl FnMut(&Mem, &Item, usize, usize) -> std::result::Result<(), BadAddress>,
     ) -> usize {
         let Some(ring) = s.ring.clone() else { return 0 };
+        let mem = ring.memory();
         let mut moved = 0;
         while moved < n {
             let Some(item) = s.items.front_mut() else {
                 break;
             };
             let take = (item.len - item.pos).min(n - moved);
-            let ok = f(&ring, item, moved, take).is_ok();
+            let ok = f(&mem, item, moved, take).is_ok();
             item.pos += take;
             moved += take;
             s.queued -= take;
@@ -44,7 +45,7 @@ impl Stream {
             let latency = ahead.saturating_add_unsigned(within).max(0) as usize;
             let data = if self.capture && ok { item.len } else { 0 };
             let status = if ok { S_OK } else { S_IO_ERR };
-            s.done.push(finish(&ring, &item.chain, data, item.len, status, latency));
+            s.done.push(finish(&mem, &item.chain, data, item.len, status, latency));
             self.stats.messages.fetch_add(1, Relaxed);
             self.stats.latency.store(latency as u64, Relaxed);
         }
@@ -180,8 +181,8 @@ impl Stream {
             if unless.is_none() {
                 self.took_turn(src.len());
             }
-            self.shift(s, src.len(), delay as isize, who, |ring, i, at, n| {
-                i.chain.writable.write(&ring.memory(), i.pos, &src[at..at + n])
+            self.shift(s, src.len(), delay as isize, who, |mem, i, at, n| {
+                i.chain.writable().write(mem, i.pos, &src[at..at + n])
             })
         })
     }

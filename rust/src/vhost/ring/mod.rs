@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use vhost_user_backend::{VringMutex, VringT};
@@ -18,7 +18,7 @@ use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
 use super::chain::{Chain, Done};
 use super::inflight::{Area, Log};
-use super::worker::Worker;
+use super::worker::Nudge;
 use super::{Caller, Mem, MemHandle, lock};
 use crate::error::{Error, Result};
 
@@ -88,7 +88,7 @@ pub(super) enum Start {
     Fresh,
     /// At its base: it goes on.
     AtBase,
-    /// Where the used ring is: the device never takes buffers without using them.
+    /// Where the used ring is: the device never takes buffers without using them, or says itself which it kept.
     AtUsed,
 }
 
@@ -115,12 +115,14 @@ pub struct Ring {
     pub stats: RingStats,
     vring: VringMutex<MemHandle>,
     mem: MemHandle,
-    worker: OnceLock<Arc<Worker>>,
+    worker: OnceLock<Arc<dyn Nudge>>,
     route: Mutex<Scratch>,
     book: Mutex<Book>,
     idle: Condvar,
     /// Where the available ring was, or will be, gone on with.
     base: AtomicU16,
+    /// Of a ring whose buffers wait for the device: it found none, and wants to know when one comes.
+    starved: AtomicBool,
 }
 
 /// An eventfd write; the counter is all that is lost if it fails.
@@ -157,14 +159,15 @@ impl Ring {
             book: Mutex::new(book),
             idle: Condvar::new(),
             base: AtomicU16::new(0),
+            starved: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn set_worker(&self, worker: &Arc<Worker>) {
-        let _ = self.worker.set(worker.clone());
+    pub(super) fn set_worker(&self, worker: Arc<dyn Nudge>) {
+        let _ = self.worker.set(worker);
     }
 
-    /// Have the worker look at this ring. Any thread, no lock.
+    /// Have this ring looked at, by its worker or the loop outside. Any thread, no lock.
     pub fn nudge(&self) {
         if let Some(w) = self.worker.get() {
             w.nudge(self.index);
@@ -253,7 +256,8 @@ impl Ring {
         let used = queue.used_idx(&*mem, SeqCst).map_err(impossible)?.0;
         queue.set_next_used(used);
         let ours = kept.held.len() + kept.again.len();
-        queue.set_next_avail(if start == Start::AtUsed { used } else { self.base().wrapping_add(ours as u16) });
+        let base = if start == Start::AtUsed { used } else { self.base() };
+        queue.set_next_avail(base.wrapping_add(ours as u16));
         b.live = vec![false; queue.size() as usize];
         for &head in &kept.held {
             b.live[usize::from(head)] = true;
@@ -267,8 +271,14 @@ impl Ring {
         (b.broken, b.open, b.inflight) = (false, true, kept.held.len() as u32);
         if ours == 0 {
             self.recover(&mut b, start, used);
+        } else if let Some(log) = &b.log {
+            log.adopt(&[&kept.held[..], &kept.again].concat(), used);
         }
-        let _ = self.arm(&mut b);
+        if b.log.is_some() {
+            // The last life may have died between a completion and its signal.
+            poke(b.call.as_ref());
+        }
+        let _ = self.arm(&mut b, &mem);
         Ok(true)
     }
 
@@ -295,18 +305,17 @@ impl Ring {
         let mut b = lock(&self.book);
         b.pullers = if on { b.pullers + 1 } else { b.pullers.saturating_sub(1) };
         if b.open {
-            let _ = self.arm(&mut b);
+            let _ = self.arm(&mut b, &self.mem.memory());
         }
     }
 
     /// Write avail_event or used.flags. True if more buffers turned up meanwhile.
-    fn arm(&self, b: &mut Book) -> std::result::Result<bool, QueueError> {
-        let mem = self.mem.memory();
+    fn arm(&self, b: &mut Book, mem: &Mem) -> std::result::Result<bool, QueueError> {
         if b.pullers == 0 {
-            return b.queue.enable_notification(&*mem);
+            return b.queue.enable_notification(mem);
         }
         if !b.queue.event_idx_enabled() {
-            b.queue.disable_notification(&*mem)?;
+            b.queue.disable_notification(mem)?;
             return Ok(false);
         }
         // Half the index space away: moved again on each pull, so never reached.
@@ -314,6 +323,23 @@ impl Ring {
         let far = b.queue.next_avail().wrapping_add(0x8000);
         mem.store(far.to_le(), GuestAddress(at), Relaxed).map_err(QueueError::GuestMemory)?;
         Ok(false)
+    }
+
+    /// The next chain, for a loop outside. When there is none the next kick will be told (`take_starved`).
+    pub fn pop_one(&self) -> Result<Option<Chain>> {
+        let mut one = VecDeque::with_capacity(1);
+        // Before the look: a kick may come right behind it.
+        self.starved.store(true, SeqCst);
+        let popped = self.pop(&mut one, 1, Caller::Worker);
+        if popped.as_ref().map_or(true, |&n| n > 0) {
+            self.starved.store(false, SeqCst);
+        }
+        popped.map(|_| one.pop_front())
+    }
+
+    /// Whether a kick is waited for; not any more from now on.
+    pub(super) fn take_starved(&self) -> bool {
+        self.starved.swap(false, SeqCst)
     }
 
     /// Take what is available, `max` chains at most, to the end of `out`. Whoever hands on what it pops holds `route`.
@@ -361,11 +387,13 @@ impl Ring {
                     self.nudge();
                     return Ok(());
                 }
-                let c = Chain::walk_from(&mem, b.queue.desc_table(), size, head, generation);
+                let table = b.queue.desc_table();
+                let Some(c) = Chain::walk(&mem, table, size, head, generation, Caller::Worker) else { break };
                 b.again.pop_front();
                 note_popped(&mut b.live, b.log.as_ref(), head);
                 out.push_back(c);
             }
+            let table = b.queue.desc_table();
             let mut it = b.queue.iter(&*mem)?;
             while out.len() < end {
                 let Some(chain) = it.next() else { break };
@@ -374,7 +402,7 @@ impl Ring {
                 if head >= size || b.live[head as usize] {
                     return Err(QueueError::InvalidDescriptorIndex);
                 }
-                let Some(c) = Chain::walk(chain, generation, who) else {
+                let Some(c) = Chain::walk(&mem, table, size, head, generation, who) else {
                     // Too long to take without allocating: the worker's.
                     it.go_to_previous_position();
                     self.nudge();
@@ -387,7 +415,7 @@ impl Ring {
                 // Its index can be read and its entries cannot (the memory was taken away), or it runs backwards.
                 return Err(QueueError::InvalidAvailRingIndex);
             }
-            if out.len() >= end || !self.arm(b)? {
+            if out.len() >= end || !self.arm(b, &mem)? {
                 return Ok(());
             }
             promised = true;

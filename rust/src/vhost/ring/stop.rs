@@ -31,16 +31,17 @@ impl Ring {
         }
     }
 
-    /// The ring is configured and about to start at its base: whether what was kept when it stopped is still with us in its driver's
-    /// eyes.
-    pub(in crate::vhost) fn still_has<'a>(&self, kept: impl Iterator<Item = &'a u16> + Clone) -> bool {
+    /// The ring is configured and about to start at its base, or where its used ring is: whether what was kept when it stopped is
+    /// still with us in its driver's eyes.
+    pub(in crate::vhost) fn still_has<'a>(&self, kept: impl Iterator<Item = &'a u16> + Clone, at_used: bool) -> bool {
         let Ok(queue) = Queue::try_from(self.vring.get_ref().get_queue().state()) else {
             return false;
         };
         let Ok(available) = queue.avail_idx(&*self.memory(), SeqCst) else {
             return false;
         };
-        let n = available.0.wrapping_sub(self.base());
+        let base = if at_used { queue.used_idx(&*self.memory(), SeqCst).map(|i| i.0) } else { Ok(self.base()) };
+        let n = available.0.wrapping_sub(base.unwrap_or(available.0));
         (kept.clone().count()..=usize::from(queue.size())).contains(&usize::from(n))
             && kept.clone().all(|&h| h < queue.size())
     }
