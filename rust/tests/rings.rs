@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use _core::guest::{Kick, Options, Piece, Queue, ResetStyle, numbered, wire};
 use _core::pcm::stream::Mode;
+use _core::vhost::Caller;
 use _core::vhost::events::Event;
 use common::slots::{MESSAGE, N, Slots};
 use common::{Engine, Rig, shape};
@@ -187,8 +188,8 @@ fn a_shared_ring_stops_with_every_message_accounted_for() {
     drop(tx);
     driver.start_one(wire::TX, base).expect("start");
     let mut buf = vec![0; 4 * MESSAGE as usize];
-    assert_eq!(rig.streams[1].pull(&mut buf, 0), 0);
-    assert_eq!(rig.streams[0].pull(&mut buf, 0), 3 * MESSAGE as usize);
+    assert_eq!(rig.streams[1].pull_as(&mut buf, 0, Caller::Worker), 0);
+    assert_eq!(rig.streams[0].pull_as(&mut buf, 0, Caller::Worker), 3 * MESSAGE as usize);
     let mut tx = driver.queue(wire::TX).unwrap().lock();
     assert_eq!(reap(&mut tx, &mut back), 3);
     assert_eq!(tx.used_index(), 5);

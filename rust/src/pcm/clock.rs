@@ -184,7 +184,9 @@ impl ClockPort {
             *run = Run { origin: now, moved_frames: 0, next: now };
             self.due.store(stamp(now), Relaxed);
         }
-        wake();
+        let ports = lock(&CLOCK.ports);
+        CLOCK.wake.notify_all();
+        drop(ports);
     }
 
     /// Stop for good; `take` returns what is left, then None. Idempotent.
@@ -262,22 +264,17 @@ impl ClockPort {
     /// Move what is due, and note when to come again.
     fn tick(&self, now: Instant) {
         let mut guard = lock(&self.inner);
-        let next = self.advance(&mut guard, now);
-        self.due.store(next.map_or(u64::MAX, stamp), Relaxed);
-    }
-
-    /// Returns when to come again; None if it does not run.
-    fn advance(&self, inner: &mut Inner, now: Instant) -> Option<Instant> {
-        let ahead = match inner {
-            Inner { run: Some(_), scratch, .. } if self.kind == Kind::StandIn => self.stream.work_ahead(now, scratch),
+        let ahead = match &*guard {
+            Inner { run: Some(_), .. } if self.kind == Kind::StandIn => self.stream.work_ahead(now, &mut guard.scratch),
             _ => None,
         };
-        let next = self.move_due(inner, now)?;
-        Some(ahead.map_or(next, |ahead| ahead.min(next)))
+        let next = self.advance(&mut guard, now);
+        let due = next.map(|next| ahead.map_or(next, |ahead| ahead.min(next)));
+        self.due.store(due.map_or(u64::MAX, stamp), Relaxed);
     }
 
-    /// The same, but for reading ahead.
-    fn move_due(&self, inner: &mut Inner, now: Instant) -> Option<Instant> {
+    /// The same, but for reading ahead. Returns when to come again; None if it does not run.
+    fn advance(&self, inner: &mut Inner, now: Instant) -> Option<Instant> {
         let Inner { run, watch, scratch, tap, .. } = inner;
         let run = run.as_mut()?;
         if now < run.next {

@@ -15,6 +15,7 @@ use _core::engine::Lent;
 use _core::engine::plain::{PlainPort, transfer};
 use _core::guest::{Driver, Options, PcmParams, Run, Shape as Layout, StreamOptions, numbered, wire};
 use _core::pcm::Stream;
+use _core::pcm::clock::{self, ClockPort};
 use _core::pcm::stream::Mode;
 use _core::realtime::{real_time, rtcheck};
 use _core::vhost::Caller;
@@ -104,6 +105,42 @@ fn messages_of_more_pieces_than_a_callback_walks() {
         let run = begin(&driver, 0, capture, FRAMES, &[40, 60]);
         finish(&run, EngineThread::new(kind, &rig.streams[0]), capture, FRAMES);
     });
+}
+
+/// Frames of a turn that the guest's buffer of four periods does not bear; it bears three.
+const LARGE: usize = 1600;
+
+#[test]
+fn turns_that_are_read_ahead_for() {
+    let rig = Rig::new(&[false]);
+    let clock = ClockPort::new(rig.streams[0].clone(), clock::Kind::StandIn);
+    clock.start();
+    let driver = rig.connect(Options::default());
+    let run = begin(&driver, 0, false, FRAMES, &[]);
+    let port = Lent::new(PlainPort::new(rig.streams[0].clone()));
+    let (mut heard, mut full) = (Vec::new(), 0);
+    let mut part = vec![0_u8; LARGE * FRAME];
+    for _ in 0..1000 {
+        // SAFETY: a live port; the buffer is ours.
+        let got = unsafe { transfer(port.address() as *mut _, part.as_mut_ptr().cast(), part.len() as _, 0) };
+        heard.extend_from_slice(&part[..usize::try_from(got).expect("a count of bytes")]);
+        if heard.len() >= FRAMES as usize * FRAME {
+            break;
+        }
+        // Until there is a whole turn, or as long as an engine can wait before the clock stands in for it.
+        for _ in 0..60 {
+            std::thread::sleep(Duration::from_millis(1));
+            if rig.streams[0].ahead_bytes() >= part.len() {
+                full += 1;
+                break;
+            }
+        }
+    }
+    assert!(full > 10, "{full} turns were read ahead whole");
+    whole(false, FRAMES, &numbers(&heard));
+    clock.close();
+    port.take_back();
+    run.stop(true).expect("report");
 }
 
 /// An engine that waits for its guest, as one in Python does.

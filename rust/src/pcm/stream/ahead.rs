@@ -100,15 +100,25 @@ impl Stream {
         self.ahead.held.load(Relaxed)
     }
 
-    /// The engine's turn: have its next one prepared, if it is too large for the guest.
-    fn note_turn(&self, turn: usize, delay: isize, wanted: bool) {
+    /// The engine's turn: have its next one prepared, if it is too large for the guest. True if nobody did so yet.
+    fn note_turn(&self, turn: usize, delay: isize, wanted: bool) -> bool {
         self.ahead.delay.store(delay, Relaxed);
         self.took_turn(turn);
-        if wanted && !self.ahead.working.swap(true, SeqCst) {
-            self.ahead.called.store(true, SeqCst);
-            // If that is not possible now, the next turn calls again.
-            self.ahead.working.store(self.call_worker(), SeqCst);
+        if !wanted || self.ahead.working.swap(true, SeqCst) {
+            return false;
         }
+        self.ahead.called.store(true, SeqCst);
+        let called = self.call_worker();
+        // If that is not possible now, the next turn calls again.
+        self.ahead.working.store(called, SeqCst);
+        called
+    }
+
+    /// Have the ring's worker look at it, and who reads ahead. False if that is not possible now. Real-time safe.
+    fn call_worker(&self) -> bool {
+        let feed = try_hard(&self.feed, Caller::RealTime);
+        let ring = feed.as_ref().and_then(|f| f.as_ref()).map(|f| f.ring.nudge());
+        ring.is_some()
     }
 
     /// True once after a callback has called.
@@ -130,13 +140,13 @@ impl Stream {
         let take = |dst: &mut [u8]| fifo.as_ref().map_or(0, |f| f.take(dst));
         let mut got = take(dst);
         self.ahead.short.store(got < turn, Relaxed);
-        self.note_turn(turn, ahead, large);
+        let first = self.note_turn(turn, ahead, large);
         if got < turn {
             // Under the stream's lock: what is read ahead meanwhile comes before what is in the ring.
             self.engine(turn, who, None, |s| {
                 got += take(&mut dst[got..]);
-                // Nothing was heard yet: it begins when there is enough for a whole turn.
-                if !(large && got == 0 && s.shortage.is_new()) {
+                // Nothing was heard yet: it begins with a whole turn, which will be there at the next one.
+                if !(first && got == 0 && s.shortage.is_new()) {
                     got += self.pull_some(s, &mut dst[got..], ahead.saturating_add_unsigned(got), who);
                 }
                 got

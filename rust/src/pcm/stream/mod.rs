@@ -355,13 +355,6 @@ impl Stream {
         }
     }
 
-    /// Have the ring's worker look at it, and who reads ahead. False if that is not possible now. Real-time safe.
-    fn call_worker(&self) -> bool {
-        let feed = try_hard(&self.feed, Caller::RealTime);
-        let ring = feed.as_ref().and_then(|f| f.as_ref()).map(|f| f.ring.nudge());
-        ring.is_some()
-    }
-
     /// What could be moved now, in bytes, as far as the ring was looked at.
     pub fn queued_bytes(&self) -> usize {
         self.stats.queued.load(Relaxed) as usize
