@@ -130,7 +130,9 @@ def test_auto_has_no_options() -> None:
 
 def test_an_engine_that_is_not_installed_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "SONAME", "libpipewire-of-nobody.so.0")
+    library.opened.cache_clear()
     library.load.cache_clear()
     with pytest.raises(EngineUnavailable, match="PipeWire is not installed: there is no libpipewire-of-nobody"):
         registry.create("pipewire")
+    library.opened.cache_clear()
     library.load.cache_clear()
