@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from vsnd_hybrid.guest.run import StreamRun
 from vsnd_hybrid.vhost import running
 
 from tests.backends.conftest import OUTPUT
+from tests.device.engines import ThreadStream
 from tests.guests import audio
 from tests.processes import await_until
 from tests.sessions.pipewire import PipeWireSession, Recording
@@ -43,36 +43,17 @@ class PythonBackend(Backend):
         return PythonStream(port, params, self.tape)
 
 
-class PythonStream(EngineStream):
+class PythonStream(ThreadStream):
     def __init__(self, port: PcmPort, params: PcmParams, tape: bytearray) -> None:
-        self._port, self._params, self._tape = port, params, tape
-        self._active, self._ended = threading.Event(), threading.Event()
-        self._reading = threading.Lock()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._params, self._tape = params, tape
+        super().__init__(port)
 
-    def start(self) -> None:
-        self._active.set()
+    def move(self) -> None:
+        if self.port.wait(0.05):
+            self._tape += self.port.read(self._params.period_bytes)
 
-    def stop(self) -> None:
-        self._active.clear()
-        with self._reading:
-            pass
-
-    def close(self) -> None:
-        self._ended.set()
-        self._active.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.is_set():
-            self._active.wait()
-            if not self._port.wait(0.05):
-                continue
-            with self._reading:
-                if self._active.is_set():
-                    self._tape += self._port.read(self._params.period_bytes)
-            self._ended.wait(self._params.period_frames / self._params.rate)
+    def rest(self) -> None:
+        self.ended.wait(self._params.period_frames / self._params.rate)
 
 
 class Bench:

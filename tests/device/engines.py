@@ -38,6 +38,45 @@ class HandStream(EngineStream):
         self.closed = True
 
 
+class ThreadStream(EngineStream):
+    """Moves audio on a thread of its own, between start and stop: `move` and then `rest`, again and again."""
+
+    def __init__(self, port: PcmPort) -> None:
+        self.port = port
+        self.ended = threading.Event()
+        self._active = threading.Event()
+        self._moving = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def move(self) -> None:
+        raise NotImplementedError
+
+    def rest(self) -> None:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        self._active.set()
+
+    def stop(self) -> None:
+        self._active.clear()
+        with self._moving:
+            pass
+
+    def close(self) -> None:
+        self.ended.set()
+        self._active.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self.ended.is_set():
+            self._active.wait()
+            with self._moving:
+                if self._active.is_set() and not self.ended.is_set():
+                    self.move()
+            self.rest()
+
+
 class HandBackend(Backend):
     """An engine that the test plays itself."""
 

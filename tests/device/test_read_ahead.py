@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +17,7 @@ from vsnd_hybrid.device import DeviceConfig, SoundDevice, StreamConfig
 from vsnd_hybrid.guest import VirtualGuest
 from vsnd_hybrid.vhost import running
 
-from tests.device.engines import CAPABILITIES
+from tests.device.engines import CAPABILITIES, ThreadStream
 from tests.guests import audio
 from tests.processes import await_until
 
@@ -53,51 +52,36 @@ class StrideBackend(Backend):
         return int(self.device.streams[0].status()["ahead_bytes"]) // audio.FRAME_BYTES
 
 
-class StrideStream(EngineStream):
+class StrideStream(ThreadStream):
     def __init__(self, engine: StrideBackend, port: PcmPort) -> None:
-        self._engine, self._port, self._native = engine, port, port.native
+        self._engine, self._native, self._preferred = engine, port.native, False
         kind = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong)
         self._transfer = kind(self._native.transfer)
-        self._active, self._ended = threading.Event(), threading.Event()
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def start(self) -> None:
-        self._active.set()
-
-    def stop(self) -> None:
-        self._active.clear()
-        with self._lock:
-            pass
+        super().__init__(port)
 
     def close(self) -> None:
-        self._ended.set()
-        self._active.set()
-        self._thread.join()
+        super().close()
         self._native.close()
 
-    def _run(self) -> None:
-        engine = self._engine
-        with suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
-        while not self._ended.is_set():
-            self._active.wait()
-            with self._lock:
-                if self._ended.is_set() or not self._active.is_set():
-                    continue
-                turn = engine.turn
-                self._take_turn(turn)
-            began = time.monotonic()
-            time.sleep(turn / audio.RATE)
-            while not (ready := self._ready(turn)) and time.monotonic() < began + PATIENCE_S:
-                time.sleep(0.0005)
-            engine.turns += 1
-            engine.hurried += not ready
+    def move(self) -> None:
+        if not self._preferred:
+            self._preferred = True
+            with suppress(PermissionError):
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
+        self._take_turn(self._engine.turn)
+
+    def rest(self) -> None:
+        engine, turn = self._engine, self._engine.turn
+        began = time.monotonic()
+        time.sleep(turn / audio.RATE)
+        while not (ready := self._ready(turn)) and time.monotonic() < began + PATIENCE_S:
+            time.sleep(0.0005)
+        engine.turns += 1
+        engine.hurried += not ready
 
     def _take_turn(self, frames: int) -> None:
         engine, size = self._engine, frames * audio.FRAME_BYTES
-        if self._port.capture:
+        if self.port.capture:
             data = ctypes.create_string_buffer(audio.numbered(frames, engine.given), size)
             taken = self._transfer(self._native.context, data, size, 0)
             engine.given += taken // audio.FRAME_BYTES
@@ -108,7 +92,7 @@ class StrideStream(EngineStream):
 
     def _ready(self, turn: int) -> bool:
         ahead = self._engine.ahead_frames
-        return ahead == 0 if self._port.capture else ahead >= turn
+        return ahead == 0 if self.port.capture else ahead >= turn
 
 
 class Bench:
