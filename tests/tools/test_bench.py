@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -194,6 +195,10 @@ def entry(name: str, *values: float | None, key: str = "cpu_ns_per_buffer", erro
     return Entry(contender=name, runs=runs, series={"interval_us": [1.0, 2.0, 3.0]} if runs else {})
 
 
+#: It takes a second to find out.
+here = cache(machine)
+
+
 def result_of(*entries: Entry, scenario: str = "flood-64-indirect", figure: str = "cpu_ns_per_buffer") -> Result:
     outcome = Outcome(
         scenario=scenario, group="flood", title="a flood", engine="unpaced", figure=figure, parameters={"depth": 64},
@@ -202,7 +207,7 @@ def result_of(*entries: Entry, scenario: str = "flood-64-indirect", figure: str 
     return Result(
         version="0",
         when=time.time(),
-        machine=machine(),
+        machine=here(),
         repeats=2,
         seconds=1,
         contenders=[Command(name=e.contender, command=f"{e.contender} {{sock}}") for e in entries],
@@ -269,6 +274,12 @@ def test_the_report_names_everybody_and_what_failed() -> None:
     assert "* flood-64-indirect, rival: it hung" in text
     assert "![ratios](ratios.png)" in text
     assert "| CPU a buffer | 100 ns | failed |" in text
+
+
+def test_what_a_wakeup_costs_here_is_told() -> None:
+    result = result_of(entry("ours", 100.0))
+    assert result.machine.wakeup_us > 0 and result.machine.signal_us > 0
+    assert f"costs a thread {result.machine.wakeup_us:g} µs" in markdown.report(result, [])
 
 
 def test_pictures_are_drawn_as_png_and_svg(tmp_path: Path) -> None:

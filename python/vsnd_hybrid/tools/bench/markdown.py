@@ -16,6 +16,7 @@ def report(result: Result, pictures: Iterable[Path]) -> str:
     parts = [
         "# Benchmark",
         f"vsnd-hybrid {result.version}, {date(result)}, Linux {m.kernel}, {m.cpu}, {m.cores} cores, load {m.load}.",
+        f"On it a wake-up costs a thread {m.wakeup_us:g} µs of CPU time, and a write that wakes another up {m.signal_us:g} µs.",
         f"{result.repeats} repeats of {result.seconds:g} s, everybody in turn. Medians; × is the ratio to {first}.",
         "In brackets the range of that ratio over the repeats.",
         "\n".join(f"* **{c.name}**: `{c.command}`" for c in result.contenders if not c.again),

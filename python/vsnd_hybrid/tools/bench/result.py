@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from vsnd_hybrid.tools.bench.numbers import Ratio
+from vsnd_hybrid.tools.bench.wakeup import wakeup_us
 
 #: Raised when the meaning of a field changes.
 FORMAT = 1
@@ -26,6 +27,9 @@ class Machine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     python: str
     #: Others that ran: the one-minute load at the beginning.
     load: float
+    #: CPU time in µs of a thread that sleeps once, and of a write that wakes another process up.
+    wakeup_us: float
+    signal_us: float
 
 
 class Measurement(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -126,19 +130,23 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def machine() -> Machine:
-    """This one."""
+    """This one. Takes about a second."""
     cpu = platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     except OSError:
         pass
+    load = round(os.getloadavg()[0], 2)
+    wakeup, signal = wakeup_us()
     return Machine(
         cpu=cpu,
         cores=len(os.sched_getaffinity(0)),
         kernel=platform.release(),
         python=platform.python_version(),
-        load=round(os.getloadavg()[0], 2),
+        load=load,
+        wakeup_us=round(wakeup, 1),
+        signal_us=round(signal, 1),
     )
 
 
