@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(tmp_path)
     registry._found.cache_clear()
     yield tmp_path
+    sys.modules.pop("plugin_of_tests", None)
     monkeypatch.undo()
     registry._found.cache_clear()
 
