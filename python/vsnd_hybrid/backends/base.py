@@ -125,7 +125,6 @@ class EngineEvent(Enum):
     RECOVERED = "recovered"
     DEVICE_ADDED = "device-added"
     DEVICE_REMOVED = "device-removed"
-    VOLUME = "volume"  # changed outside: detail is the linear volumes and the mute
     FAILED = "failed"  # this stream is dead: detail says why
 
 
