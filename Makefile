@@ -27,7 +27,7 @@ RECORD ?=
 .PHONY: help run test lint bench bench-rival bench-path instructions fuzz guest build system rust clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 run: build ## a guest plays a tune through the device into a file: is every frame there?
 	@$(BIN)/vsnd-hybrid demo
@@ -76,7 +76,7 @@ clean: ## remove all that was built or downloaded
 rust:
 	@scripts/check-rust
 
-system:
+system: ## install the system's packages that the tests need
 	@scripts/system-setup
 
 # The environment is made anew when its Python is gone.

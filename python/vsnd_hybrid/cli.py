@@ -32,23 +32,36 @@ RUN_OPTIONS: Final = (
     Option("socket-path", str, "PATH", "Make the vhost-user socket here; it is removed at the end."),
     Option("fd", int, "N", "Use this descriptor instead: a listening or a connected socket."),
     Option("backend", str, "NAME[,KEY=VALUE...]", "The audio engine and its options.  [default: auto]"),
-    Option("outputs", int, "N", "Streams that play.  [default: 1]"),
-    Option("inputs", int, "N", "Streams that record.  [default: 1]"),
+    Option("outputs", int, "N", "Streams that play, 0 to 32.  [default: 1]"),
+    Option("inputs", int, "N", "Streams that record, 0 to 32.  [default: 1]"),
     Option("config", str, "FILE", "A TOML file with these options and with streams described one by one."),
-    Option("log-level", ("error", "warning", "info", "debug"), "LEVEL", "What to log on standard error."),
+    Option(
+        "log-level",
+        ("error", "warning", "info", "debug"),
+        "LEVEL",
+        "What to log on standard error.  [default: warning]",
+    ),
     Option("socket-mode", str, "MODE", "Who may connect to the socket, in octal.  [default: 0600]"),
     Option("socket-group", str, "GROUP", "The group of the socket."),
     Option(
-        "sandbox", ("auto", "strict", "none"), "MODE", "Walls around the daemon: all that the host has, or no start."
+        "sandbox",
+        ("auto", "strict", "none"),
+        "MODE",
+        "Walls around the daemon. auto: all that the host has; strict: all, or no start; none: no walls.  [default: auto]",
     ),
     Option("user", str, "NAME[:GROUP]", "Become this user when started as root."),
     Option(
         "rt-priority",
         int,
         "N",
-        "Real-time priority of the threads that move audio; 0: none.  [default: 20 if permitted]",
+        "SCHED_FIFO priority of the threads that move audio, 1 to 99; 0: ordinary threads.  [default: 20 if permitted]",
     ),
-    Option("mlock", ("auto", "on", "off"), "MODE", "Keep the daemon in memory: where permitted, or no start, or not."),
+    Option(
+        "mlock",
+        ("auto", "on", "off"),
+        "MODE",
+        "Keep the daemon in memory. auto: where permitted; on: or no start; off: it may be swapped.  [default: auto]",
+    ),
     Option("print-capabilities", bool, "", "Print what this daemon is as JSON, and exit."),
 )
 

@@ -176,7 +176,13 @@ def demo(directory: str) -> int:
     help="A daemon to measure, the first is what the others are compared with: {sock} stands for the socket's path, "
     "{backend}, {outputs} and {inputs} for what a scenario needs.  [default: ours, and vhost-device-sound if installed]",
 )
-@click.option("--scenario", "scenarios", multiple=True, metavar="NAME", help="A scenario, a group, or a pattern.")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    metavar="NAME",
+    help="A scenario, a group, a pattern, or 'budgets', what the project's budgets need; may be given many times.",
+)
 @click.option("--repeats", type=click.IntRange(1, 1000), metavar="N", help="Rounds.  [default: 3; quick: 2]")
 @click.option(
     "--seconds", type=click.FloatRange(0.1, 3600), metavar="S", help="How long to look.  [default: 2; quick: 0.5]"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from vsnd_hybrid.backends import registry
-from vsnd_hybrid.backends.base import BackendError, EngineUnavailable
+from vsnd_hybrid.backends.base import Backend, BackendError, EngineUnavailable
 from vsnd_hybrid.backends.null import NullBackend
 from vsnd_hybrid.backends.options import BackendSpec, boolean, choice, number
-from vsnd_hybrid.backends.pipewire import library
+from vsnd_hybrid.backends.pipewire import PipeWireBackend, library
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(tmp_path)
     registry._found.cache_clear()
     yield tmp_path
+    sys.modules.pop("plugin_of_tests", None)
     monkeypatch.undo()
     registry._found.cache_clear()
 
@@ -122,6 +124,32 @@ def test_auto_takes_the_first_that_answers_and_says_why_not_the_others(
     told = " ".join(record.message for record in caplog.records)
     assert "not pipewire" in told
     assert "backend auto: null" in told
+
+
+def test_auto_names_only_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Backend, **options: str) -> None:
+        raise EngineUnavailable("not here")
+
+    monkeypatch.setattr(NullBackend, "__init__", refuse)
+    monkeypatch.setattr(PipeWireBackend, "__init__", refuse)
+    assert error_of("auto") == "backend 'auto': none of pipewire, null answers"
+
+
+def test_streams_may_set_what_their_backend_declares_and_anything_where_it_declares_nothing(plug_in: Path) -> None:
+    (plug_in / "plugin_of_tests.py").write_text(
+        "from vsnd_hybrid.backends.base import Backend\nclass Good(Backend):\n    name = 'good'\n"
+    )
+    wanted = frozenset({"target", "colour"})
+    assert registry.known_to_streams(BackendSpec("good"), wanted) == wanted
+    assert registry.known_to_streams(BackendSpec("null"), wanted) == frozenset()
+    assert registry.known_to_streams(BackendSpec("auto"), wanted) == {"target", "latency", "props"}
+
+
+def test_auto_lets_streams_set_anything_where_a_backend_of_others_may_be_chosen(plug_in: Path) -> None:
+    (plug_in / "plugin_of_tests-1.dist-info" / "entry_points.txt").write_text(
+        f"[{registry.GROUP}]\njack = nowhere:Jack\n"
+    )
+    assert "colour" in registry.known_to_streams(BackendSpec("auto"), frozenset({"colour"}))
 
 
 def test_auto_has_no_options() -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from vsnd_hybrid.backends.options import BackendSpec
-from vsnd_hybrid.service.config import AUTO, Settings, StreamSettings
+from vsnd_hybrid.service.config import AUTO, Settings, StreamSettings, from_options
 from vsnd_hybrid.service.errors import ConfigError
 from vsnd_hybrid.service.toml import load
 
 WHOLE = """\
 socket-path = "/run/user/1000/guest.sock"
-backend = "file,dir=/tmp/takes"
+backend = "pipewire,remote=guests"
 log-level = "info"
 
 [[stream]]
@@ -29,10 +29,10 @@ channels = [1, 2]
 
 [[stream]]
 direction = "input"
-backend = { name = "file", input = "a, b.wav", loop = true }
+backend = { name = "pipewire", remote = "a, b", props = true }
 latency = 256
 channels = 1
-options = { "node.passive" = true, priority = 7 }
+options = { props = true, target = 7 }
 """
 
 
@@ -55,7 +55,7 @@ def mistake(tmp_path: Path, text: str) -> str:
 def test_a_file_says_all_that_the_options_say_and_describes_streams(tmp_path: Path) -> None:
     assert read(tmp_path, WHOLE) == Settings(
         socket_path="/run/user/1000/guest.sock",
-        backend=BackendSpec("file", {"dir": "/tmp/takes"}),
+        backend=BackendSpec("pipewire", {"remote": "guests"}),
         log_level="info",
         streams=(
             StreamSettings(
@@ -69,10 +69,10 @@ def test_a_file_says_all_that_the_options_say_and_describes_streams(tmp_path: Pa
             ),
             StreamSettings(
                 direction="input",
-                backend=BackendSpec("file", {"input": "a, b.wav", "loop": "true"}),
+                backend=BackendSpec("pipewire", {"remote": "a, b", "props": "true"}),
                 latency="256",
                 channels=(1, 1),
-                options={"node.passive": "true", "priority": "7"},
+                options={"props": "true", "target": "7"},
             ),
         ),
     )
@@ -151,6 +151,30 @@ STREAM = '\n\n[[stream]]\ndirection = "output"\n'
         (f'{STREAM}channels = ["a"]\n', 5, "item 1 of channels is a string", "[smallest, largest]"),
         (f"{STREAM}options = {{ a = [1] }}\n", 5, "a value in options is a list", "a table of strings"),
         (f'{STREAM}backend = {{ name = "file", dir = [1] }}\n', 5, "a value in backend is a list", 'name = "file"'),
+        (
+            f'backend = "null"{STREAM}latency = "low"\n',
+            5,
+            'backend "null" has no "latency" of a stream',
+            "none of target",
+        ),
+        (
+            f'{STREAM}backend = "null"\ntarget = "x"\n',
+            6,
+            'backend "null" has no "target" of a stream',
+            "none of target",
+        ),
+        (
+            f'{STREAM}backend = "file"\n[stream.options]\na = 1\nb = 2\n',
+            7,
+            'backend "file" has no "a"',
+            "none of target",
+        ),
+        (
+            f"{STREAM}[stream.options]\nprops = 1\nremote = 2\n",
+            7,
+            'backend "auto" has no "remote"',
+            "latency, props, target",
+        ),
         (STREAM * 33, 131, "33 streams", "at most 32"),
     ],
 )
@@ -163,6 +187,19 @@ def test_a_mistake_is_told_with_its_line_and_what_is_allowed(
     told, _, may = rest.partition("; allowed: ")
     assert wrong in told
     assert allowed in may
+
+
+def test_what_a_stream_may_set_depends_on_the_backend_of_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "vsnd.toml"
+    file.write_text(f'backend = "pipewire"{STREAM}target = "speakers"\n')
+    assert from_options(config=str(file)).streams[0].target == "speakers"
+    with pytest.raises(ConfigError, match=r'vsnd\.toml:5: backend "null" has no "target" of a stream'):
+        from_options(config=str(file), backend="null")
+
+
+def test_what_a_stream_sets_for_a_backend_that_there_is_not_is_no_mistake_of_the_stream(tmp_path: Path) -> None:
+    settings = read(tmp_path, f'backend = "nul"{STREAM}target = "speakers"\n')
+    assert settings.streams[0].target == "speakers"
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

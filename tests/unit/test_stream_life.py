@@ -2,123 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from typing import cast
-
 import pytest
-from vsnd_hybrid._core import PcmStream
-from vsnd_hybrid.backends.base import Direction, EngineEvent
-from vsnd_hybrid.device.config import Offer, StreamConfig
-from vsnd_hybrid.device.control import ControlThread
+from vsnd_hybrid.backends.base import Direction
 from vsnd_hybrid.device.life import State
-from vsnd_hybrid.device.notify import Notifier
-from vsnd_hybrid.device.requests import PcmCommand
-from vsnd_hybrid.device.stream import Stream
-from vsnd_hybrid.wire import PcmFormat, PcmSetParams, Request, Status
+from vsnd_hybrid.wire import PcmSetParams, Request, Status
 
-from tests.unit.fakes import FakeBackend, FakePcm, SteppedLoop
-
-SET_PARAMS, PREPARE, START = Request.PCM_SET_PARAMS, Request.PCM_PREPARE, Request.PCM_START
-STOP, RELEASE = Request.PCM_STOP, Request.PCM_RELEASE
-OK, BAD_MSG, NOT_SUPP, IO_ERR = Status.OK, Status.BAD_MSG, Status.NOT_SUPP, Status.IO_ERR
-
-XRUNS, POLLING = 1 << 4, 1 << 2
-
-
-def params(
-    buffer: int = 4096, period: int = 1024, features: int = 0, channels: int = 2, format: int = 5, rate: int = 7
-) -> PcmSetParams:
-    """SET_PARAMS for stereo S16 at 48 kHz, unless told otherwise."""
-    return PcmSetParams(0x101, 0, buffer, period, features, channels, format, rate)
-
-
-class Rig:
-    """One stream on a control thread of its own, and all calls that it makes, in order."""
-
-    def __init__(self, direction: Direction) -> None:
-        self.calls: list[str] = []
-        self.loop = SteppedLoop()
-        self.pcm = FakePcm(self.calls)
-        self.backend = FakeBackend(self.calls)
-        self.told: list[int] = []
-        self.control = ControlThread("fake")
-        self.stream = Stream(
-            StreamConfig(direction=direction, backend=self.backend),
-            Offer(direction, 0, frozenset({PcmFormat.S16, PcmFormat.U8}), frozenset({44100, 48000}), 1, 2),
-            cast(PcmStream, self.pcm),
-            self.control,
-            self.loop,
-            cast(Notifier, self),
-            logging.getLogger("test"),
-        )
-
-    def xrun(self, stream_id: int) -> None:
-        """The notifier's."""
-        self.told.append(stream_id)
-
-    def send(self, code: Request, chosen: PcmSetParams | None = None) -> list[Status]:
-        """Send a command; its answer is in the list when there is one."""
-        answers: list[Status] = []
-        if code is SET_PARAMS:
-            chosen = chosen or params()
-        self.stream.command(PcmCommand(code, 0, chosen), answers.append)
-        return answers
-
-    def ask(self, code: Request, chosen: PcmSetParams | None = None) -> Status:
-        """Send a command and wait for its answer."""
-        answers = self.send(code, chosen)
-        self.loop.settle(lambda: bool(answers))
-        return answers[0]
-
-    def do(self, *codes: Request) -> None:
-        """Send commands that must succeed."""
-        for code in codes:
-            assert self.ask(code) is OK, code
-
-    def engine_calls(self) -> list[str]:
-        """What the engine was asked to do since this was called last; waits for what it was asked already."""
-        done: list[None] = []
-        self.control.job(lambda: None, lambda _, __: done.append(None), self.loop.call_soon).begin()
-        self.loop.settle(lambda: bool(done))
-        done.clear()  # once more, for what the loop asked for when it heard of the former
-        self.control.job(lambda: None, lambda _, __: done.append(None), self.loop.call_soon).begin()
-        self.loop.settle(lambda: bool(done))
-        calls = [call for call in self.calls if not call.startswith("pcm.")]
-        self.calls.clear()
-        return calls
-
-    def close(self) -> None:
-        for _ in range(100):
-            self.backend.release.release()
-        self.control.close()
-        assert self.control.join(10)
-        self.loop.close()
-
-
-@pytest.fixture
-def rig() -> Iterator[Rig]:
-    made = Rig(Direction.OUTPUT)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def capture() -> Iterator[Rig]:
-    made = Rig(Direction.INPUT)
-    yield made
-    made.close()
-
-
-#: How a stream gets into each state.
-WAY = {
-    State.NEW: (),
-    State.PARAMS_SET: (SET_PARAMS,),
-    State.PREPARED: (SET_PARAMS, PREPARE),
-    State.RUNNING: (SET_PARAMS, PREPARE, START),
-    State.STOPPED: (SET_PARAMS, PREPARE, START, STOP),
-    State.RELEASED: (SET_PARAMS, PREPARE, START, STOP, RELEASE),
-}
+from tests.unit.stream_rig import (
+    BAD_MSG,
+    NOT_SUPP,
+    OK,
+    POLLING,
+    PREPARE,
+    RELEASE,
+    SET_PARAMS,
+    START,
+    STOP,
+    WAY,
+    XRUNS,
+    Rig,
+    params,
+)
 
 #: The state after each command (SET_PARAMS, PREPARE, START, STOP, RELEASE); None where it is refused.
 TABLE: dict[State, tuple[State | None, ...]] = {
@@ -335,181 +238,6 @@ def test_capture_stops_at_once_without_a_rest(capture: Rig) -> None:
     assert capture.engine_calls() == ["engine0.stop"]
 
 
-def test_an_engine_that_refuses_to_open_is_an_io_error_and_the_state_stays(rig: Rig) -> None:
-    rig.backend.failing = {"open"}
-    rig.do(SET_PARAMS)
-    rig.calls.clear()
-    assert rig.ask(PREPARE) is IO_ERR
-    assert rig.stream.state is State.PARAMS_SET
-    assert "pcm.accept" not in rig.calls
-    rig.backend.failing = set()
-    rig.do(PREPARE)
-
-
-def test_an_engine_that_refuses_to_start_is_an_io_error_and_nothing_is_consumed(rig: Rig) -> None:
-    rig.do(*WAY[State.PREPARED])
-    rig.backend.failing = {"start"}
-    rig.calls.clear()
-    assert rig.ask(START) is IO_ERR
-    assert rig.stream.state is State.PREPARED
-    assert rig.calls[:3] == ["pcm.start", "engine0.start", "pcm.stop"]
-    assert rig.engine_calls()[-1] == "engine0.close"
-    rig.backend.failing = set()
-    rig.do(START)
-    assert rig.engine_calls() == ["engine1.open", "engine1.start"], "the next START opens another stream"
-
-
-@pytest.mark.parametrize("what", ["stop", "drain", "close"])
-def test_an_engine_that_fails_later_costs_the_guest_nothing(rig: Rig, what: str) -> None:
-    rig.backend.failing = {what}
-    rig.do(*WAY[State.RELEASED], SET_PARAMS, PREPARE, START)
-
-
-def test_an_engine_that_blocks_is_an_io_error_and_is_closed_when_it_answers(rig: Rig) -> None:
-    rig.backend.blocking = {"open"}
-    rig.do(SET_PARAMS)
-    answers = rig.send(PREPARE)
-    rig.backend.entered.acquire()
-    rig.loop.advance(0.89)
-    assert answers == []
-    rig.loop.advance(0.02)
-    assert answers == [IO_ERR]
-    assert rig.stream.state is State.PARAMS_SET
-    rig.backend.blocking = set()
-    rig.backend.release.release()
-    assert rig.engine_calls() == ["engine0.open", "engine0.close"]
-    assert answers == [IO_ERR], "the late answer is nobody's"
-    rig.do(PREPARE)
-
-
-def test_an_engine_that_blocks_in_start_is_an_io_error_and_nothing_is_consumed_later(rig: Rig) -> None:
-    rig.do(*WAY[State.PREPARED])
-    rig.backend.blocking = {"start"}
-    answers = rig.send(START)
-    rig.backend.entered.acquire()
-    rig.loop.advance(1)
-    assert answers == [IO_ERR]
-    assert rig.stream.state is State.PREPARED
-    assert rig.calls[-1] == "pcm.stop"
-    rig.backend.blocking = set()
-    rig.backend.release.release()
-    assert rig.engine_calls()[-1] == "engine0.close"
-    rig.do(START, STOP)
-
-
-def test_commands_to_one_stream_wait_for_the_one_before(rig: Rig) -> None:
-    rig.backend.blocking = {"open"}
-    rig.do(SET_PARAMS)
-    order: list[str] = []
-    for code in (PREPARE, START, STOP):
-        rig.stream.command(PcmCommand(code, 0), lambda status, code=code: order.append(f"{code.name} {status.name}"))  # type: ignore[misc]
-    rig.backend.entered.acquire()
-    assert order == []
-    rig.backend.blocking = set()
-    rig.backend.release.release()
-    rig.loop.settle(lambda: len(order) == 3)
-    assert order == ["PCM_PREPARE OK", "PCM_START OK", "PCM_STOP OK"]
-
-
-def test_commands_that_wait_behind_a_hung_engine_are_answered_in_time_too(rig: Rig) -> None:
-    rig.backend.blocking = {"open"}
-    rig.do(SET_PARAMS)
-    first = rig.send(PREPARE)
-    rig.backend.entered.acquire()
-    rig.loop.advance(0.5)
-    second = rig.send(PREPARE)
-    rig.loop.advance(0.5)
-    assert (first, second) == ([IO_ERR], [])
-    rig.loop.advance(0.5)
-    assert second == [IO_ERR]
-    rig.backend.blocking = set()
-    rig.backend.release.release()
-    assert rig.engine_calls() == ["engine0.open", "engine0.close"], "what nobody waits for is not begun"
-
-
-def test_reset_drops_everything_at_once_also_what_was_to_be_heard(rig: Rig) -> None:
-    rig.backend.slow_drain = True
-    rig.do(*WAY[State.STOPPED])
-    rig.engine_calls()
-    rig.stream.reset()
-    assert rig.calls[:3] == ["pcm.stop", "pcm.reject", "pcm.flush(IO_ERR)"]
-    assert rig.engine_calls() == ["engine0.close"]
-    assert rig.stream.state is State.NEW
-    rig.loop.advance(10)
-    assert rig.engine_calls() == []
-
-
-def test_reset_while_an_engine_opens_answers_nobody_and_closes_what_was_opened(rig: Rig) -> None:
-    rig.backend.blocking = {"open"}
-    rig.do(SET_PARAMS)
-    answers = rig.send(PREPARE)
-    rig.backend.entered.acquire()
-    rig.stream.reset()
-    rig.backend.blocking = set()
-    rig.backend.release.release()
-    assert rig.engine_calls() == ["engine0.open", "engine0.close"]
-    rig.loop.advance(10)
-    assert answers == []
-    assert rig.stream.state is State.NEW
-    assert "pcm.accept" not in rig.calls
-
-
-def test_a_paused_machine_pauses_the_engine_and_continues_it(rig: Rig) -> None:
-    rig.do(*WAY[State.RUNNING])
-    rig.engine_calls()
-    rig.stream.ring_stopping()
-    assert rig.engine_calls() == ["engine0.stop"]
-    assert rig.stream.state is State.RUNNING
-    rig.stream.ring_started()
-    assert rig.engine_calls() == ["engine0.start"]
-
-
-def test_pauses_that_follow_each_other_faster_than_the_engine_leave_it_running(rig: Rig) -> None:
-    rig.do(*WAY[State.RUNNING])
-    rig.engine_calls()
-    for _ in range(3):
-        rig.stream.ring_stopping()
-        rig.stream.ring_started()
-    calls = rig.engine_calls()
-    assert calls[-1] == "engine0.start"
-    assert "engine0.close" not in calls
-    rig.stream.ring_stopping()
-    assert rig.engine_calls() == ["engine0.stop"]
-
-
-def test_a_pause_while_the_engine_is_being_continued_stops_it(rig: Rig) -> None:
-    rig.do(*WAY[State.RUNNING])
-    rig.stream.ring_stopping()
-    rig.backend.blocking = {"start"}
-    rig.stream.ring_started()
-    rig.backend.entered.acquire()
-    rig.stream.ring_stopping()
-    rig.backend.blocking = set()
-    rig.backend.release.release()
-    rig.loop.settle(lambda: rig.calls[-1] == "engine0.stop")
-    rig.engine_calls()
-    rig.stream.ring_started()
-    assert rig.engine_calls() == ["engine0.start"]
-
-
-def test_a_stream_that_does_not_run_is_left_alone_by_a_pause(rig: Rig) -> None:
-    rig.do(*WAY[State.PREPARED])
-    rig.engine_calls()
-    rig.stream.ring_stopping()
-    rig.stream.ring_started()
-    assert rig.engine_calls() == []
-
-
-def test_start_while_the_ring_is_stopped_starts_the_engine_with_the_ring(rig: Rig) -> None:
-    rig.do(*WAY[State.PREPARED])
-    rig.engine_calls()
-    rig.stream.ring_stopping()
-    rig.do(START)
-    assert rig.engine_calls() == []
-    rig.stream.ring_started()
-    assert rig.engine_calls() == ["engine0.start"]
-
-
 def test_an_xrun_is_told_to_a_driver_that_wants_to_know_at_most_once_a_period(rig: Rig) -> None:
     assert rig.ask(SET_PARAMS, params(features=XRUNS, period=1024, buffer=4096)) is OK  # 256 frames: 5.3 ms
     rig.do(PREPARE)
@@ -529,21 +257,3 @@ def test_an_xrun_is_not_told_to_a_driver_that_did_not_ask(rig: Rig) -> None:
     rig.do(*WAY[State.RUNNING])
     rig.stream.xrun()
     assert rig.told == []
-
-
-def test_an_engine_stream_that_dies_before_start_is_replaced_at_start(rig: Rig) -> None:
-    rig.do(*WAY[State.PREPARED])
-    rig.backend.sinks[0].post(EngineEvent.FAILED, "unplugged")
-    rig.loop.settle(lambda: "engine0.close" in rig.calls)
-    rig.engine_calls()
-    rig.do(START)
-    assert rig.engine_calls() == ["engine1.open", "engine1.start"]
-
-
-def test_what_an_engine_stream_tells_after_it_was_closed_is_ignored(rig: Rig) -> None:
-    rig.do(*WAY[State.PREPARED], RELEASE, SET_PARAMS, PREPARE)
-    rig.engine_calls()
-    rig.backend.sinks[0].post(EngineEvent.FAILED, "late")
-    assert rig.engine_calls() == []
-    rig.do(START)
-    assert rig.engine_calls() == ["engine1.start"]

@@ -125,7 +125,6 @@ class EngineEvent(Enum):
     RECOVERED = "recovered"
     DEVICE_ADDED = "device-added"
     DEVICE_REMOVED = "device-removed"
-    VOLUME = "volume"  # changed outside: detail is the linear volumes and the mute
     FAILED = "failed"  # this stream is dead: detail says why
 
 
@@ -166,10 +165,6 @@ class EngineStream(ABC):
     def close(self) -> None:
         """RELEASE or reset. When it returns no callback runs and none will."""
 
-    def set_volume(self, linear: Sequence[float], mute: bool) -> bool:
-        """Set the volume of each channel. False (the default): the engine cannot, the device does it in the copy."""
-        return False
-
 
 class Backend(ABC):
     """An audio engine. Keyword arguments of the constructor are the options of ``--backend NAME,key=value``.
@@ -185,6 +180,9 @@ class Backend(ABC):
     blocks: ClassVar[bool] = True
     #: What it uses of the host. By default: audio servers by their sockets, real-time threads, and no files of its own.
     uses: ClassVar[Needs] = Needs()
+    #: What a stream's configuration may say to it: of ``target`` and ``latency``, and keys of `PcmParams.options`. Anything else
+    #: is refused before the daemon starts. None (the default): not declared, `open` refuses what it does not know.
+    stream_options: ClassVar[frozenset[str] | None] = None
 
     @classmethod
     def needs(cls, options: Mapping[str, str]) -> Needs:

@@ -25,6 +25,7 @@ class NullBackend(Backend):
     """
 
     name: ClassVar[str] = "null"
+    stream_options: ClassVar[frozenset[str]] = frozenset()
     blocks: ClassVar[bool] = False
     uses: ClassVar[Needs] = Needs(permits=frozenset())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from functools import cache, reduce
 from importlib import import_module
 from operator import or_
@@ -24,7 +25,7 @@ OWN: Final = {
     "pipewire": "vsnd_hybrid.backends.pipewire:PipeWireBackend",
 }
 
-#: What `auto` tries, in this order.
+#: What `auto` tries, in this order, of what is installed: a package may bring those that are not our own.
 AUTO: Final = ("pipewire", "pulse", "jack", "alsa", "null")
 
 
@@ -67,6 +68,18 @@ def known_options(backend: type[Backend]) -> tuple[str, ...]:
 
     parameters = inspect.signature(backend).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def known_to_streams(spec: BackendSpec, wanted: AbstractSet[str]) -> frozenset[str]:
+    """What a stream may set for the backend that `spec` names (`Backend.stream_options`); for `auto`, for any that it may choose.
+    One that declares nothing may know all of `wanted`. Raises `BackendError` as `check`.
+    """
+    known: frozenset[str] = frozenset()
+    for backend in check(spec):
+        known |= wanted if backend.stream_options is None else backend.stream_options
+    if spec.name == "auto" and not wanted <= known and any(name in _found() for name in AUTO if name not in OWN):
+        known |= wanted
+    return known
 
 
 def needs(spec: BackendSpec) -> Needs:
@@ -127,10 +140,11 @@ def _no_options(options: Mapping[str, str]) -> None:
 
 def _auto(options: Mapping[str, str]) -> Backend:
     _no_options(options)
+    tried = []
     for name in AUTO:
         if name not in OWN and name not in _found():
-            log.debug("backend auto: %s is not installed", name)
             continue
+        tried.append(name)
         try:
             backend = create(BackendSpec(name))
         except BackendError as error:
@@ -139,7 +153,7 @@ def _auto(options: Mapping[str, str]) -> Backend:
             continue
         log.info("backend auto: %s", name)
         return backend
-    raise EngineUnavailable(f"backend 'auto': none of {', '.join(AUTO)} answers")
+    raise EngineUnavailable(f"backend 'auto': none of {', '.join(tried)} answers")
 
 
 def _line(error: BaseException) -> str:

@@ -98,11 +98,6 @@ class EngineSlot:
         """See `EngineStream.discards`."""
         return self._stream is not None and self._stream.discards
 
-    @property
-    def is_open(self) -> bool:
-        """An engine stream is plugged in."""
-        return self._stream is not None
-
     def prepare(self, params: PcmParams, then: Then) -> None:
         """Have an engine stream for `params`; the one that is open is kept if it has them and was not `retire`d."""
         if self._stream is not None and self._params == params:

@@ -22,11 +22,6 @@ class StreamRun(Generic[_R]):
         """Messages that came back so far."""
         return self._run.progress[0]
 
-    @property
-    def bytes_moved(self) -> int:
-        """Bytes offered to the device (playback) or recorded (capture) so far."""
-        return self._run.progress[1]
-
     def wait_messages(self, n: int, timeout: float | None = None) -> bool:
         """Wait until `n` messages came back, or the stream was cut off. False if that takes longer than `timeout` s.
 

@@ -135,4 +135,4 @@ def from_options(
         return settings
     from vsnd_hybrid.service import toml
 
-    return settings.over(toml.load(config))
+    return settings.over(toml.load(config, spec))

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from vsnd_hybrid.backends import latency
+from vsnd_hybrid.backends import latency, registry
 from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES
 from vsnd_hybrid.backends.options import BackendSpec
 from vsnd_hybrid.service.config import (
+    AUTO,
     LOG_LEVELS,
     MAX_STREAMS,
     MLOCK_MODES,
@@ -98,8 +99,13 @@ class _WrongError(Exception):
         super().__init__(self.text)
 
 
-def load(path: str | Path) -> Settings:
+def load(path: str | Path, backend: BackendSpec | None = None) -> Settings:
     """Read a configuration file.
+
+    Parameters
+    ----------
+    backend
+        The command line's, which takes the place of the file's: what streams may set depends on it.
 
     Raises
     ------
@@ -117,7 +123,9 @@ def load(path: str | Path) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax(str(path), text, str(error))) from None
     try:
-        return _settings(data)
+        settings = _settings(data)
+        _check_streams(settings, backend)
+        return settings
     except _WrongError as error:
         raise ConfigError(f"{path}:{line_of(text, error.place)}: {error.text}") from None
 
@@ -227,6 +235,26 @@ def _stream(stream: _Stream, index: int) -> StreamSettings:
         channels=channels,
         options=_strings(stream.options),
     )
+
+
+def _check_streams(settings: Settings, backend: BackendSpec | None) -> None:
+    """Refuse what a stream's backend would leave unread."""
+    for index, stream in enumerate(settings.streams):
+        places: dict[str, Place] = {key: ("options", key) for key in stream.options}
+        places |= {key: (key,) for key in ("target", "latency") if getattr(stream, key)}
+        if not places:
+            continue
+        spec = stream.backend or backend or settings.backend or AUTO
+        try:
+            known = registry.known_to_streams(spec, places.keys())
+        except BackendError:
+            continue  # the daemon cannot make it, and says why
+        for key, place in places.items():
+            if key not in known:
+                allowed = ", ".join(sorted(known)) or "none of target, latency and options"
+                raise _WrongError(
+                    ("stream", index, *place), f'backend "{spec.name}" has no "{key}" of a stream', allowed
+                )
 
 
 def _backend(value: str | dict[str, Scalar] | None, place: Place) -> BackendSpec | None:

@@ -20,14 +20,11 @@ pub use crate::pcm::wire::S_OK as OK;
 
 pub const EVT_PCM_XRUN: u32 = 0x1101;
 
-/// Bits of SET_PARAMS' features.
+/// A bit of SET_PARAMS' features.
 pub const MSG_POLLING: u32 = 1 << 2;
-pub const EVT_XRUNS: u32 = 1 << 4;
 
-/// Bytes of the structures of INFO answers.
-pub const JACK_INFO_BYTES: u32 = 24;
+/// Bytes of the structure of an INFO answer.
 pub const PCM_INFO_BYTES: u32 = 32;
-pub const CHMAP_INFO_BYTES: u32 = 24;
 /// `virtio_snd_pcm_xfer`, `virtio_snd_pcm_status`, `virtio_snd_event`.
 pub const XFER_BYTES: u32 = pcm::XFER_SIZE as u32;
 pub const STATUS_BYTES: u32 = pcm::STATUS_SIZE as u32;

@@ -43,6 +43,7 @@ class FileBackend(Backend):
     """
 
     name: ClassVar[str] = "file"
+    stream_options: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, *, dir: str = ".", format: str = "wav", input: str = "", loop: str = "false") -> None:
         self._directory = Path(dir)

@@ -52,6 +52,7 @@ class PipeWireBackend(Backend):
     """
 
     name: ClassVar[str] = "pipewire"
+    stream_options: ClassVar[frozenset[str]] = frozenset(("target", "latency", "props"))
 
     def __init__(self, *, target: str = "", latency: str = DEFAULT, remote: str = "", props: str = "") -> None:
         self._options = {"target": target, "latency": latency, "props": props}
