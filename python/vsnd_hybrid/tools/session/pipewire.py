@@ -13,6 +13,8 @@ import signal
 import subprocess
 import tempfile
 import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +134,29 @@ class PipeWireSession:
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=10, check=False)
         return done.stdout
 
+    @contextmanager
+    def fixed_quantum(self, frames: int) -> Iterator[None]:
+        """All cycles last so many frames inside the block, whatever anybody asks for."""
+        self._force_quantum(frames)
+        try:
+            yield
+        finally:
+            self._force_quantum(0)
+
+    def _force_quantum(self, frames: int) -> None:
+        self.run("pw-metadata", "-n", "settings", "0", "clock.force-quantum", str(frames))
+
+    def top(self) -> list[list[str]]:
+        """The rows of pw-top: state, number, quantum, rate, four times, errors, format (none, or some words), name."""
+        # In the first iteration everything is 0.
+        text = self.run("pw-top", "--batch-mode", "--iterations", "2")
+        return [row for row in map(str.split, text.splitlines()) if len(row) > 9]
+
+    def quantum(self, driver: str) -> int | None:
+        """Frames of a cycle of the device of this name, now; None while it stands still."""
+        quanta = [int(row[2]) for row in self.top() if row[-1] == driver and row[2].isdigit()]
+        return quanta[-1] or None if quanta else None
+
     def record(self) -> Recording:
         """Record what is played to the sink; returns when the recorder hears it."""
         return Recording(self)
@@ -213,8 +238,7 @@ class Recording:
     @property
     def missed_cycles(self) -> bool:
         """The recorder itself was too late for the graph at least once: what it did not hear proves nothing."""
-        rows = [row.split() for row in self._session.run("pw-top", "--batch-mode", "--iterations", "2").splitlines()]
-        return any(row[-1] == "pw-cat" and row[8] not in ("0", "ERR") for row in rows if len(row) > 9)
+        return any(row[-1] == "pw-cat" and row[8] not in ("0", "ERR") for row in self._session.top())
 
     def heard(self) -> bytes:
         """All that was recorded so far, with what was on its way when this was called."""
