@@ -1,18 +1,19 @@
-"""Recording has the same care as playing: full messages, none early, no kick, and what does not fit is counted and told."""
+"""Recording has the same care as playing: full messages, none early, no kick either way, and what does not fit is counted and told."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.device import DeviceConfig, SoundDevice, StreamConfig
-from vsnd_hybrid.guest import VirtualGuest
+from vsnd_hybrid.guest import StreamRun, VirtualGuest
 from vsnd_hybrid.vhost import running
 
-from tests.backends.conftest import INPUT
+from tests.backends.conftest import INPUT, OUTPUT
 from tests.guests import audio
 
 #: Status of an RX message: virtio 1.3, 5.14.6.8.
@@ -30,19 +31,20 @@ class Bench:
 
 @pytest.fixture(params=["file", pytest.param("pipewire", marks=pytest.mark.pipewire)])
 def bench(request: pytest.FixtureRequest, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A guest with an input, on the clock and on PipeWire."""
+    """A guest with an input and an output, on the clock and on PipeWire."""
     spec = "pipewire"
     if request.param == "file":
         speech = run_dir / "speech.wav"
         speech.write_bytes(audio.wav(audio.numbered(480_000)))
-        spec = f"file,input={speech}"
+        spec = f"file,input={speech},dir={run_dir}"
     else:
         session = request.getfixturevalue("pipewire")
         for name in ("XDG_RUNTIME_DIR", "PIPEWIRE_RUNTIME_DIR"):
             monkeypatch.setenv(name, session.environment[name])
         monkeypatch.delenv("PIPEWIRE_REMOTE", raising=False)
-    stream = StreamConfig(direction=INPUT, backend=registry.create(spec), name="vsnd-input")
-    device = SoundDevice(DeviceConfig(streams=(stream,)))
+    backend = registry.create(spec)
+    streams = tuple(StreamConfig(direction=d, backend=backend, name=f"vsnd-{d.name.lower()}") for d in (INPUT, OUTPUT))
+    device = SoundDevice(DeviceConfig(streams=streams))
     with ExitStack() as stack:
         stack.enter_context(running(device, run_dir / "snd.sock"))
         yield Bench(device, stack.enter_context(VirtualGuest(run_dir / "snd.sock")))
@@ -65,10 +67,16 @@ def test_no_message_comes_back_before_its_audio(bench: Bench) -> None:
         assert count * 480 <= passed_s * audio.RATE + 2 * 1024
 
 
-@pytest.mark.parametrize("polling", [True, False])
-def test_the_guest_sends_no_kick(bench: Bench, polling: bool) -> None:
+@pytest.mark.parametrize("polling", [True, False], ids=["polling", "not-polling"])
+@pytest.mark.parametrize("capture", [False, True], ids=["playback", "capture"])
+def test_the_guest_sends_no_kick(bench: Bench, capture: bool, polling: bool) -> None:
     """Not even one that was not told of polling: nobody waits for what it offers."""
-    run = bench.guest.start_record(period_frames=480, periods=4, polling=polling)
+    run: StreamRun[Any]
+    if capture:
+        run = bench.guest.start_record(period_frames=480, periods=4, polling=polling)
+    else:
+        sound = audio.numbered(audio.RATE)
+        run = bench.guest.start_play(sound, total_frames=1 << 40, period_frames=480, periods=4, polling=polling)
     assert run.wait_messages(MESSAGES)
     assert run.stop().kicks_running == 0
 

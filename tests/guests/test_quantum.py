@@ -18,17 +18,11 @@ SIGNAL = numbered(FRAMES)
 QUANTUM = 1024
 
 
-def force(session: PipeWireSession, quantum: int) -> None:
-    """Have all cycles last so many frames, whatever anybody asks for; 0: no more."""
-    session.run("pw-metadata", "-n", "settings", "0", "clock.force-quantum", str(quantum))
-
-
 @pytest.fixture(scope="module")
 def engine(pipewire: PipeWireSession) -> Iterator[Engine]:
     """PipeWire with a quantum that nobody can make smaller."""
-    force(pipewire, QUANTUM)
-    yield PipeWireEngine(pipewire)
-    force(pipewire, 0)
+    with pipewire.fixed_quantum(QUANTUM):
+        yield PipeWireEngine(pipewire)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +45,10 @@ def test_the_delay_that_an_application_sees_does_not_jump(
     guest: LinuxGuest, pipewire: PipeWireSession, period: int, periods: int, quantum: int
 ) -> None:
     """`snd_pcm_delay` after each write: what is queued and the latency that the device told."""
-    force(pipewire, quantum)
-    done = guest.run(f"rawpcm p signal.raw -p {period} -n {periods} -L")
+    with pipewire.fixed_quantum(quantum):
+        done = guest.run(f"rawpcm p signal.raw -p {period} -n {periods} -L")
     delays = [int(line.split()[2]) for line in done.text.splitlines()[periods * 4 :]]
     assert len(delays) > 20
     steps = [abs(after - before) for before, after in pairwise(delays)]
     # On a busy machine some writes are late, but not half of them.
     assert statistics.median(steps) <= period
-    force(pipewire, QUANTUM)

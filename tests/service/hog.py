@@ -42,7 +42,7 @@ LOADS = {"compute": compute, "collect": collect}
 class HogBackend(PipeWireBackend):
     name = "hog"
 
-    def __init__(self, *, load: str = "", engine: str = "native", latency: str = "0") -> None:
+    def __init__(self, *, load: str = "", engine: str = "native", latency: str = "low") -> None:
         super().__init__(latency=latency)
         self._engine = engine
         for name in load.split("+") if load else ():

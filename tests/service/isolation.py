@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +62,8 @@ class Suffered(NamedTuple):
     busy: int
     #: How often the guest had let all but a period of its buffer come back before it went on.
     guest_late: int
+    #: The most frames that can be missing because of that.
+    guest_missed: int
     #: Wake-ups of an engine in Python that were more than a period late.
     late: int
 
@@ -71,6 +74,20 @@ def guest_late(messages: Sequence[Message]) -> int:
         before.done_ns <= message.queued_ns
         for before, message in zip(messages[PERIODS - 2 :], messages[PERIODS:], strict=False)
     )
+
+
+def guest_missed(messages: Sequence[Message], period_frames: int) -> int:
+    """What an engine can have come for in vain: between two offers, what it takes in that time, and a turn more, but for what the
+    device had.
+    """
+    missed = 0.0
+    for i in range(PERIODS - 1, len(messages) - 1):
+        offered_ns = messages[i].queued_ns
+        # What came back while the guest slept it sees before it offers anew.
+        had = sum(not m.done_ns or m.done_ns > offered_ns for m in messages[i - PERIODS + 1 : i + 1])
+        taken = (messages[i + 1].queued_ns - offered_ns) * RATE / 1e9 + period_frames
+        missed += max(0.0, taken - had * period_frames)
+    return ceil(missed)
 
 
 def suffer(
@@ -90,12 +107,14 @@ def suffer(
         run.wait_messages(run.messages_done + round(seconds * RATE / frames), seconds + 60)
         after, ended = counted(daemon), time.monotonic_ns()
         report = run.stop()
+    seen = [m for m in report.messages if began <= m.queued_ns <= ended]
     grown = {name: after[name] - before[name] for name in after}
     return Suffered(
         turns=grown["turns"],
         missing_frames=(grown["missing_bytes"] - grown["stood_in_bytes"]) // FRAME_BYTES,
         busy=grown["busy"],
-        guest_late=guest_late([m for m in report.messages if began <= m.queued_ns <= ended]),
+        guest_late=guest_late(seen),
+        guest_missed=guest_missed(seen, frames),
         late=grown["late"],
     )
 

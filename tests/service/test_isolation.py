@@ -35,5 +35,5 @@ def test_no_frame_is_missing_because_python_is_busy(
     assert suffered.turns > 100
     # In steady state nobody but the engine takes its locks, however long others wait for the interpreter's.
     assert suffered.busy == 0, suffered
-    # A callback finds all that the guest has offered: what it misses the guest was late with.
-    assert suffered.missing_frames == 0 or suffered.guest_late > 0, suffered
+    # A callback finds all that the guest has offered: what it misses the guest was late with, by so much.
+    assert suffered.missing_frames <= suffered.guest_missed, suffered

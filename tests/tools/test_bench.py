@@ -14,7 +14,9 @@ from vsnd_hybrid.tools.bench import budgets, catalogue, contenders, markdown, pl
 from vsnd_hybrid.tools.bench.contenders import Contender, Unsupported
 from vsnd_hybrid.tools.bench.figures import FIGURES
 from vsnd_hybrid.tools.bench.numbers import Line, Pace, Ratio, Spread, percentile
+from vsnd_hybrid.tools.bench.paced import asked_frames
 from vsnd_hybrid.tools.bench.result import Command, Entry, Measurement, Outcome, Result, machine, read, write
+from vsnd_hybrid.tools.bench.scenario import Shape
 
 # ---------------------------------------------------------------- arithmetic
 
@@ -187,6 +189,23 @@ def test_every_budget_is_measured_by_a_scenario_and_a_figure_that_exist() -> Non
     assert all(b.figure in FIGURES for b in budgets.BUDGETS)
 
 
+@pytest.mark.parametrize(
+    ("shape", "latency", "frames"),
+    [(Shape(480, 4), "balanced", 512), (Shape(480, 4), "low", 480), (Shape(480, 2), "balanced", 480)],
+)
+def test_the_floor_asks_for_what_ours_asks_for(shape: Shape, latency: str, frames: int) -> None:
+    assert asked_frames(shape, latency) == frames
+
+
+def test_the_budgets_at_480x4_are_taken_where_both_wake_up_equally_often() -> None:
+    limited = {b.scenario for b in budgets.BUDGETS if b.limit is not None and b.against and "480x4" in b.scenario}
+    assert limited == {"pipewire-480x4-low-out"}
+    (scenario,) = catalogue.select(["pipewire-480x4-low-out"], quick=False)
+    argv = contenders.ours().argv(Path("/s"), engine=scenario.engine, outputs=1, inputs=1)
+    assert "pipewire,latency=low" in argv
+    assert scenario.floor is not None
+
+
 # ---------------------------------------------------------------- the result
 
 
@@ -256,6 +275,13 @@ def test_a_budget_is_a_ratio_within_one_run(ours: float, verdict: str) -> None:
     lines = budgets.grid(result_of(entry("ours", ours), entry("rival", 100.0)))
     assert lines[1][-1] == verdict
     assert lines[1][3] == f"×{ours / 100:.2f}"
+
+
+def test_a_line_without_a_limit_only_informs() -> None:
+    entries = (entry("ours", 3.0, key="cpu_ms_per_s"), entry("pw-cat", 2.0, key="cpu_ms_per_s"))
+    lines = budgets.grid(result_of(*entries, scenario="pipewire-480x4-out", figure="cpu_ms_per_s"))
+    found = {line[0]: line[3:] for line in lines}
+    assert found["the same, against pw-cat at that latency"] == ["×1.50", "(for information)", ""]
 
 
 def test_a_budget_without_its_measure_is_left_open() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from vsnd_hybrid.tools.bench.result import Result, read
-from vsnd_hybrid.tools.session.pipewire import installed
+from vsnd_hybrid.tools.session.pipewire import PipeWireSession, installed
 
 from tests.daemon import executable
 from tests.processes import await_until
@@ -37,6 +37,15 @@ def environment() -> dict[str, str]:
 def bench(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = command_of(directory, *arguments)
     return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment())
+
+
+def ours() -> str:
+    return f"--cmd=ours={executable()} run --socket-path {{sock}} --backend {{backend}}"
+
+
+def needs_pipewire() -> None:
+    if not installed():
+        pytest.fail("PipeWire, WirePlumber and pipewire-bin are not installed: run scripts/system-setup")
 
 
 def cmd(how: str) -> str:
@@ -73,8 +82,7 @@ def only_error(result: Result, contender: str) -> str:
 
 def test_a_small_bench_of_our_daemon_measures_and_reports(tmp_path: Path) -> None:
     scenarios = ("flood-16-indirect", "flood-copied-16-indirect", "null-480x4-both", "control", "startup", "idle")
-    ours = f"--cmd=ours={executable()} run --socket-path {{sock}} --backend {{backend}}"
-    done = bench(tmp_path / "out", ours, *(f"--scenario={name}" for name in (*scenarios, "daemons-4")))
+    done = bench(tmp_path / "out", ours(), *(f"--scenario={name}" for name in (*scenarios, "daemons-4")))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     result = read(tmp_path / "out/bench.json")
@@ -115,17 +123,52 @@ def test_a_command_that_serves_nothing_is_one_line(tmp_path: Path, command: str,
     ("how", "expected"), [("stopped", "no message came back|did not answer STOP"), ("killed", "killed by SIGKILL")]
 )
 def test_a_daemon_that_hangs_or_dies_while_it_plays_is_one_line(tmp_path: Path, how: str, expected: str) -> None:
-    ours = f"--cmd=ours={executable()} run --socket-path {{sock}} --backend {{backend}}"
-    done = bench(tmp_path, "--no-noise", "--no-syscalls", ours, cmd(how), "--scenario=null-480x4-out", "--seconds=3")
+    done = bench(tmp_path, "--no-noise", "--no-syscalls", ours(), cmd(how), "--scenario=null-480x4-out", "--seconds=3")
     assert done.returncode == 0, "the first one is well: " + done.stdout + done.stderr
     assert re.search(expected, only_error(read(tmp_path / "bench.json"), how))
     assert f"{how}: failed 1 of 1" in done.stdout
     assert not left_behind()
 
 
+@pytest.mark.parametrize("way", ["out", "in"])
+def test_ours_and_the_floor_are_at_one_quantum(tmp_path: Path, way: str) -> None:
+    needs_pipewire()
+    names = [f"pipewire-480x4-low-{way}", f"pipewire-480x4-{way}"]
+    done = bench(tmp_path, "--no-noise", "--no-syscalls", ours(), *(f"--scenario={name}" for name in names))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for outcome in read(tmp_path / "bench.json").outcomes:
+        quanta = {e.contender: e.runs[0].values["quantum_frames"] for e in outcome.entries}
+        expected = 256 if "low" in outcome.scenario else 512
+        assert quanta == {"ours": expected, "pw-cat": expected}
+
+
+@pytest.mark.parametrize("shape", ["480x2", "480x3"])
+def test_gaps_at_a_fixed_quantum_are_measured(tmp_path: Path, shape: str) -> None:
+    needs_pipewire()
+    done = bench(tmp_path, "--no-noise", ours(), f"--scenario=lost-{shape}-fixed-out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = read(tmp_path / "bench.json").outcomes[0].entries[0].runs
+    assert run.values["frames_lost"] == 0
+    assert run.notes == ["the session's quantum is fixed at 1024 frames"]
+    # A busy machine makes some; without reading ahead every quantum has one.
+    assert run.values["gaps"] < 48000 // 1024 // 2
+
+
+def test_a_quantum_is_fixed_for_a_block_whatever_happens_in_it() -> None:
+    needs_pipewire()
+    with PipeWireSession() as session:
+
+        def forced() -> bool:
+            return "'clock.force-quantum' value:'1024'" in session.run("pw-metadata", "-n", "settings")
+
+        with pytest.raises(KeyError), session.fixed_quantum(1024):
+            assert forced()
+            raise KeyError
+        assert not forced()
+
+
 def test_frames_that_a_daemon_loses_are_counted(tmp_path: Path) -> None:
-    if not installed():
-        pytest.fail("PipeWire, WirePlumber and pipewire-bin are not installed: run scripts/system-setup")
+    needs_pipewire()
     done = bench(tmp_path, "--no-noise", cmd("dropping"), "--scenario=lost-480x4-out")
     assert done.returncode == 0, done.stdout + done.stderr
     values = read(tmp_path / "bench.json").outcomes[0].entries[0].runs[0].values

@@ -21,10 +21,11 @@ OURS: Final = {
     "copied": "null,paced=false,copy=true",
     "null": "null",
     "pipewire": "pipewire",
+    "pipewire-low": "pipewire,latency=low",
     "busy": "bench-busy,load=thread",
     "collecting": "bench-busy,load=heap",
 }
-OTHERS: Final = {"unpaced": "null", "null": "null", "pipewire": "pipewire"}
+OTHERS: Final = {"unpaced": "null", "null": "null", "pipewire": "pipewire", "pipewire-low": "pipewire"}
 
 RIVAL: Final = "vhost-device-sound"
 #: Where `make bench-rival` puts it.

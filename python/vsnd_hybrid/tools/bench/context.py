@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vsnd_hybrid.tools.bench import plugin
 from vsnd_hybrid.tools.bench.contenders import Contender
 from vsnd_hybrid.tools.bench.daemon import Daemon, Failed
-from vsnd_hybrid.tools.bench.scenario import IN_SESSION, Scenario
+from vsnd_hybrid.tools.bench.scenario import BUSY, IN_SESSION, Scenario
 
 if TYPE_CHECKING:
     from vsnd_hybrid.tools.session.pipewire import PipeWireSession
@@ -74,7 +74,7 @@ class Context:
         if self.scenario.engine not in IN_SESSION:
             return os.environ
         environment = self.sessions.pipewire().environment
-        return environment if self.scenario.engine == "pipewire" else plugin.environment(environment)
+        return plugin.environment(environment) if self.scenario.engine in BUSY else environment
 
     @contextmanager
     def daemon(self) -> Iterator[Daemon]:

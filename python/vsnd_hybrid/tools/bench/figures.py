@@ -70,6 +70,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "rss_mb": Figure("RSS", "MB", 1),
     "pss_mb": Figure("PSS", "MB", 1),
     "private_mb": Figure("private memory", "MB", 1),
+    "quantum_frames": Figure("quantum", "frames", 0, ratio=False),
     "threads": Figure("threads", "", 0, ratio=False),
 }
 

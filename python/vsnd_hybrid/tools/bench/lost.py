@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from vsnd_hybrid.tools.session.noise import Heard
 
 _FRAME_BYTES = 4
+#: Frames of a quantum that needs reading ahead.
+_FIXED = 1024
 #: How often a recording is made again that failed by the recorder's own fault.
 _TRIES = 3
+
+
+def lost_out_fixed(context: Context, *, shape: Shape, quantum: int) -> Figures:
+    """The same in a session whose quantum nobody can make smaller, which the guest's buffer does not bear."""
+    with context.sessions.pipewire().fixed_quantum(quantum):
+        figures = lost_out(context, shape=shape)
+    figures.notes.append(f"the session's quantum is fixed at {quantum} frames")
+    return figures
 
 
 def lost_out(context: Context, *, shape: Shape) -> Figures:
@@ -98,6 +108,19 @@ def scenarios() -> list[Scenario]:
             parameters={"period_frames": shape.period_frames, "periods": shape.periods},
         )
         for shape in (*SHAPES, Shape(480, 3))
+    ]
+    found += [
+        Scenario(
+            name=f"lost-{shape}-fixed-out",
+            group="lost",
+            title=f"numbered frames played at {shape} to PipeWire at a quantum fixed at {_FIXED}",
+            engine="pipewire",
+            figure="gap_frames",
+            measure=partial(lost_out_fixed, shape=shape, quantum=_FIXED),
+            patience_s=40,
+            parameters={"period_frames": shape.period_frames, "periods": shape.periods, "quantum": _FIXED},
+        )
+        for shape in (Shape(480, 2), Shape(480, 3))
     ]
     found.append(
         Scenario(

@@ -10,18 +10,21 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from vsnd_hybrid.backends.base import Direction, PcmParams
+from vsnd_hybrid.backends.latency import wakeup_frames
 from vsnd_hybrid.guest import StreamReport, StreamRun, VirtualGuest, numbered
 from vsnd_hybrid.tools.bench import probe
 from vsnd_hybrid.tools.bench.contenders import Unsupported
 from vsnd_hybrid.tools.bench.context import STALL_S, Context
 from vsnd_hybrid.tools.bench.daemon import Daemon, Failed
 from vsnd_hybrid.tools.bench.numbers import Pace, Spread, percentile
-from vsnd_hybrid.tools.bench.scenario import Figures, Scenario, Shape
+from vsnd_hybrid.tools.bench.scenario import IN_SESSION, PIPEWIRE, Figures, Scenario, Shape
 from vsnd_hybrid.wire import Status
 
 RATE = 48000
 #: Looked at only after so long: the engine's first wake-ups are not those that follow.
 SETTLE_S = 0.5
+_FRAME_BYTES = 4
 #: How often streams are looked at meanwhile.
 _LOOK_S = 0.25
 #: Streams that play for longer than anybody looks.
@@ -79,6 +82,7 @@ def measure(context: Context, *, shape: Shape, outputs: int, inputs: int) -> Fig
         watch(runs, context.seconds)
         after, counters_after = probe.snapshot(daemon.pids), _counters(guest)
         memory = probe.memory(daemon.pids)
+        quantum = _quantum(context, capture=not outputs) if context.scenario.engine in IN_SESSION else {}
         reports = [run.stop() for run in runs]
     spent = after.since(before)
     figures = Figures()
@@ -86,7 +90,7 @@ def measure(context: Context, *, shape: Shape, outputs: int, inputs: int) -> Fig
     figures.values |= _costs(spent, periods, RATE / shape.period_frames * len(runs))
     figures.values["kicks_per_period"] = (counters_after[0] - counters[0]) / periods
     figures.values["signals_per_period"] = (counters_after[1] - counters[1]) / periods
-    figures.values |= probe.megabytes(memory)
+    figures.values |= probe.megabytes(memory) | quantum
     due = spent.time_ns / 1e9 * RATE / shape.period_frames * len(runs)
     if not 0.8 < periods / due < 1.25:
         figures.notes.append(f"it does not keep time: {periods} periods where {due:.0f} were due")
@@ -149,15 +153,46 @@ def _completions(figures: Figures, reports: Sequence[StreamReport], window: tupl
     return periods
 
 
-def floor(context: Context, *, shape: Shape, capture: bool) -> Figures:
-    """The same stream by pw-cat, which asks for the same latency: what the engine itself costs a client."""
+def _quantum(context: Context, *, capture: bool) -> dict[str, float]:
+    """Frames of PipeWire's cycle, by which its clients wake up. Costs CPU time, so not while something is measured."""
+    session = context.sessions.pipewire()
+    frames = session.quantum(session.MICROPHONE if capture else session.SINK)
+    return {} if frames is None else {"quantum_frames": frames}
+
+
+def asked_frames(shape: Shape, latency: str) -> int:
+    """What our daemon asks PipeWire for (`node.latency`) at a choice of `backends.latency`."""
+    params = PcmParams(
+        direction=Direction.OUTPUT,
+        format="S16",
+        rate=RATE,
+        channels=2,
+        frame_bytes=_FRAME_BYTES,
+        period_bytes=shape.period_frames * _FRAME_BYTES,
+        buffer_bytes=shape.period_frames * shape.periods * _FRAME_BYTES,
+    )
+    return wakeup_frames(latency, params)
+
+
+def floor(context: Context, *, shape: Shape, capture: bool, latency: str) -> Figures:
+    """The same stream by pw-cat, which asks for what our daemon asks for: what the engine itself costs a client."""
     from vsnd_hybrid.tools.session.pipewire import real_time
 
     session = context.sessions.pipewire()
     how = ["--record"] if capture else ["--playback"]
     # A daemon's callback runs on a real-time thread, pw-cat's on its only one.
     command = [*real_time(), "pw-cat", *how, "--raw", "--target", session.MICROPHONE if capture else session.SINK]
-    command += ["--latency", str(shape.period_frames), "--format", "s16", "--rate", str(RATE), "--channels", "2", "-"]
+    command += [
+        "--latency",
+        str(asked_frames(shape, latency)),
+        "--format",
+        "s16",
+        "--rate",
+        str(RATE),
+        "--channels",
+        "2",
+        "-",
+    ]
     with ExitStack() as stack:
         nothing = stack.enter_context(open("/dev/zero", "rb"))
         away = stack.enter_context(open("/dev/null", "wb"))
@@ -171,6 +206,7 @@ def floor(context: Context, *, shape: Shape, capture: bool) -> Figures:
         time.sleep(context.seconds)
         after = probe.snapshot([player.pid])
         memory = probe.memory([player.pid])
+        quantum = _quantum(context, capture=capture)
         if player.poll() is not None:
             raise Failed(f"pw-cat ended with status {player.returncode}")
     spent = after.since(before)
@@ -178,7 +214,7 @@ def floor(context: Context, *, shape: Shape, capture: bool) -> Figures:
         raise Failed("pw-cat did not play")
     periods_per_s = RATE / shape.period_frames
     periods = round(spent.time_ns / 1e9 * periods_per_s)
-    return Figures(_costs(spent, periods, periods_per_s) | probe.megabytes(memory))
+    return Figures(_costs(spent, periods, periods_per_s) | probe.megabytes(memory) | quantum)
 
 
 def _scenario(engine: str, shape: Shape, outputs: int, inputs: int, *, quick: bool = False) -> Scenario:
@@ -189,13 +225,16 @@ def _scenario(engine: str, shape: Shape, outputs: int, inputs: int, *, quick: bo
     streams = outputs + inputs
     many = "" if streams == 1 or way == "both" else f"-{streams}"
     single: Callable[[Context], Figures] | None = None
-    if engine == "pipewire" and streams == 1:
-        single = partial(floor, shape=shape, capture=bool(inputs))
+    latency = PIPEWIRE.get(engine)
+    if latency and streams == 1:
+        single = partial(floor, shape=shape, capture=bool(inputs), latency=latency)
+    server, _, choice = engine.partition("-")
     words = {"out": "playback", "in": "capture", "both": "playback and capture"}[way]
     return Scenario(
-        name=f"{engine}-{shape}-{way}{many}",
-        group=f"paced-{engine}",
-        title=f"{words} at {shape}, {streams} stream{'s' if streams > 1 else ''}, {engine}",
+        name="-".join(filter(None, [server, str(shape), choice, way])) + many,
+        group=f"paced-{server}",
+        title=f"{words} at {shape}, {streams} stream{'s' if streams > 1 else ''}, {server}"
+        + (f", ours at latency={choice}" if choice else ""),
         engine=engine,
         figure="cpu_ms_per_s",
         measure=partial(measure, shape=shape, outputs=outputs, inputs=inputs),
@@ -216,7 +255,7 @@ SHAPES = (Shape(480, 4), Shape(480, 2), Shape(1024, 2), Shape(128, 4))
 
 
 def scenarios() -> list[Scenario]:
-    """Every shape out, in and both ways; four and eight streams at the first shape; a daemon whose Python is busy."""
+    """Every shape out, in and both ways; four and eight streams at the first shape; PipeWire at `low`; a daemon whose Python is busy."""
     found = []
     for engine in ("null", "pipewire"):
         for shape in SHAPES:
@@ -226,6 +265,8 @@ def scenarios() -> list[Scenario]:
             found.append(_scenario(engine, shape, 1, 1))
         found += [_scenario(engine, SHAPES[0], streams, 0) for streams in (4, 8)]
         found += [_scenario(engine, SHAPES[0], 0, streams) for streams in (4, 8)]
+    # The quantum of the budgets: 480 is rounded down to 256 frames, of which `balanced` makes 512.
+    found += [_scenario("pipewire-low", SHAPES[0], outputs, 1 - outputs) for outputs in (1, 0)]
     found += [
         Scenario(
             name=f"isolation-128x4-{engine}",

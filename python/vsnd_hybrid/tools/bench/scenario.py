@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from vsnd_hybrid.tools.bench.context import Context
 
-#: Engines that are in the bench's own PipeWire session; in the last two Python is kept busy inside the daemon.
-IN_SESSION: Final = ("pipewire", "busy", "collecting")
+#: Engines in which Python is kept busy inside the daemon.
+BUSY: Final = ("busy", "collecting")
+#: PipeWire at a choice of `backends.latency`, by the engine's word.
+PIPEWIRE: Final = {"pipewire": "balanced", "pipewire-low": "low"}
+#: Engines that are in the bench's own PipeWire session.
+IN_SESSION: Final = (*PIPEWIRE, *BUSY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ import signal
 import subprocess
 import tempfile
 import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +63,7 @@ class PipeWireSession:
         self.directory = Path(tempfile.mkdtemp(prefix="vsnd-pw-", dir="/tmp"))
         self._processes: list[Process] = []
         self._clients: list[Process] = []
+        self._fixed = 0
         configuration = self.directory / "config"
         (configuration / "pipewire").mkdir(parents=True)
         (configuration / "wireplumber" / "wireplumber.conf.d").mkdir(parents=True)
@@ -131,6 +134,35 @@ class PipeWireSession:
         """Run a program in the session; returns its standard output, whatever its status is."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=10, check=False)
         return done.stdout
+
+    @contextmanager
+    def fixed_quantum(self, frames: int) -> Iterator[None]:
+        """All cycles last so many frames inside the block, whatever anybody asks for; 0: as asked for. Blocks may be nested."""
+        before, self._fixed = self._fixed, frames
+        try:
+            self._force_quantum()
+            yield
+        finally:
+            self._fixed = before
+            self._force_quantum()
+
+    def _force_quantum(self) -> None:
+        self.run("pw-metadata", "-n", "settings", "0", "clock.force-quantum", str(self._fixed))
+
+    def top(self) -> list[list[str]]:
+        """The rows of pw-top: state, number, quantum, rate, four times, errors, format (none, or some words), name."""
+        # In the first iteration everything is 0.
+        text = self.run("pw-top", "--batch-mode", "--iterations", "2")
+        return [row for row in map(str.split, text.splitlines()) if len(row) > 9]
+
+    def missed_cycles(self, name: str) -> bool:
+        """A client whose name begins so was too late for the graph at least once since it plays or records."""
+        return any(row[-1].startswith(name) and row[8] not in ("0", "ERR") for row in self.top())
+
+    def quantum(self, driver: str) -> int | None:
+        """Frames of a cycle of the device of this name, now; None while it stands still."""
+        quanta = [int(row[2]) for row in self.top() if row[-1] == driver and row[2].isdigit()]
+        return quanta[-1] or None if quanta else None
 
     def record(self) -> Recording:
         """Record what is played to the sink; returns when the recorder hears it."""
@@ -213,8 +245,7 @@ class Recording:
     @property
     def missed_cycles(self) -> bool:
         """The recorder itself was too late for the graph at least once: what it did not hear proves nothing."""
-        rows = [row.split() for row in self._session.run("pw-top", "--batch-mode", "--iterations", "2").splitlines()]
-        return any(row[-1] == "pw-cat" and row[8] not in ("0", "ERR") for row in rows if len(row) > 9)
+        return self._session.missed_cycles("pw-cat")
 
     def heard(self) -> bytes:
         """All that was recorded so far, with what was on its way when this was called."""
