@@ -30,7 +30,7 @@ def shared_eventfds(pid: int) -> set[int]:
 def test_the_engines_thread_makes_no_system_call_for_us_but_one_signal_to_the_guest(
     daemon: DaemonFactory, pipewire: PipeWireSession, tmp_path: Path, capture: bool, sandbox: str
 ) -> None:
-    served = daemon("--backend", "pipewire", "--sandbox", sandbox, environment=pipewire.environment)
+    served = daemon("--backend", "pipewire,latency=low", "--sandbox", sandbox, environment=pipewire.environment)
     with VirtualGuest(served.socket) as guest:
         run = guest.start_record() if capture else guest.start_play(b"\1\2\3\4" * 480, total_frames=48000 * 600)
         run.wait_messages(50, 20)
