@@ -12,9 +12,20 @@ from vsnd_hybrid.device import DeviceConfig, SoundDevice, StreamConfig
 from vsnd_hybrid.guest import VirtualGuest
 from vsnd_hybrid.vhost import running
 
+from tests.sessions.pipewire import PipeWireSession
+
 GuestFactory = Callable[..., VirtualGuest]
 
 OUTPUT, INPUT = Direction.OUTPUT, Direction.INPUT
+
+
+@pytest.fixture
+def session(pipewire: PipeWireSession, monkeypatch: pytest.MonkeyPatch) -> PipeWireSession:
+    """The session, for the engine in this process."""
+    for name in ("XDG_RUNTIME_DIR", "PIPEWIRE_RUNTIME_DIR"):
+        monkeypatch.setenv(name, pipewire.environment[name])
+    monkeypatch.delenv("PIPEWIRE_REMOTE", raising=False)
+    return pipewire
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ class Bench:
 
 
 @pytest.fixture(params=["file", pytest.param("pipewire", marks=pytest.mark.pipewire)])
-def bench(request: pytest.FixtureRequest, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest, run_dir: Path) -> Iterator[Bench]:
     """A guest with an input and an output, on the clock and on PipeWire."""
     spec = "pipewire"
     if request.param == "file":
@@ -38,10 +38,7 @@ def bench(request: pytest.FixtureRequest, run_dir: Path, monkeypatch: pytest.Mon
         speech.write_bytes(audio.wav(audio.numbered(480_000)))
         spec = f"file,input={speech},dir={run_dir}"
     else:
-        session = request.getfixturevalue("pipewire")
-        for name in ("XDG_RUNTIME_DIR", "PIPEWIRE_RUNTIME_DIR"):
-            monkeypatch.setenv(name, session.environment[name])
-        monkeypatch.delenv("PIPEWIRE_REMOTE", raising=False)
+        request.getfixturevalue("session")
     backend = registry.create(spec)
     streams = tuple(StreamConfig(direction=d, backend=backend, name=f"vsnd-{d.name.lower()}") for d in (INPUT, OUTPUT))
     device = SoundDevice(DeviceConfig(streams=streams))

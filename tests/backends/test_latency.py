@@ -79,15 +79,6 @@ def differences_s(played: Playback, recorded: Recording) -> list[float]:
     return found
 
 
-@pytest.fixture
-def session(pipewire: PipeWireSession, monkeypatch: pytest.MonkeyPatch) -> PipeWireSession:
-    """The session, for the engine in this process."""
-    for name in ("XDG_RUNTIME_DIR", "PIPEWIRE_RUNTIME_DIR"):
-        monkeypatch.setenv(name, pipewire.environment[name])
-    monkeypatch.delenv("PIPEWIRE_REMOTE", raising=False)
-    return pipewire
-
-
 def through(session: PipeWireSession, run_dir: Path, delay_s: float, period_frames: int) -> tuple[Playback, Recording]:
     """Play through a sink of this delay, and record what arrives."""
     if not delay_s:

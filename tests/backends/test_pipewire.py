@@ -25,15 +25,6 @@ FRAMES = 96_000
 LEAD = audio.silence(24_000)
 
 
-@pytest.fixture
-def session(pipewire: PipeWireSession, monkeypatch: pytest.MonkeyPatch) -> PipeWireSession:
-    """The session, for the engine in this process."""
-    for name in ("XDG_RUNTIME_DIR", "PIPEWIRE_RUNTIME_DIR"):
-        monkeypatch.setenv(name, pipewire.environment[name])
-    monkeypatch.delenv("PIPEWIRE_REMOTE", raising=False)
-    return pipewire
-
-
 def backend_of(guest_on: GuestFactory, spec: str = "pipewire", **options: Any) -> tuple[Backend, VirtualGuest]:
     backend = registry.create(spec)
     return backend, guest_on(backend, **options)

@@ -13,7 +13,6 @@ from vsnd_hybrid.guest.run import StreamRun
 
 from tests.backends.conftest import GuestFactory
 from tests.backends.test_pipewire import LEAD, nodes
-from tests.backends.test_pipewire import session as session  # noqa: PLC0414 - a fixture
 from tests.guests import audio
 from tests.processes import await_until
 from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession
