@@ -303,9 +303,8 @@ impl ClockPort {
         }
         let (rate, frame) = (self.stream.rate(), self.stream.frame_bytes());
         let period = self.period_frames();
-        let buffer = (self.stream.buffer_bytes() / frame) as u64;
         // Not the whole guest buffer at once: see `Stream::complete`.
-        let most = buffer.saturating_sub(period).max(period);
+        let most = (self.stream.burst() / frame) as u64;
         // Whole periods only, so that being late once does not move every wake-up that follows. One is due in any case:
         // rounding to nanoseconds must not say otherwise.
         let since = time_to_frames(now.saturating_duration_since(run.origin), rate).saturating_sub(run.moved_frames);

@@ -59,9 +59,7 @@ fn run(stream: &Stream, going: &AtomicBool) {
     while going.load(Ordering::Relaxed) {
         if stream.wait(Some(SLICE)) {
             // No more than is given back at once: see `Stream::complete`.
-            let period = stream.period_bytes();
-            let most = stream.buffer_bytes().saturating_sub(period).max(period);
-            let n = stream.queued_bytes().min(most).min(SCRATCH);
+            let n = stream.queued_bytes().min(stream.burst()).min(SCRATCH);
             if stream.capture {
                 stream.push_as(&scratch[..n], 0, Caller::Worker);
             } else {

@@ -84,12 +84,6 @@ struct Parts {
 }
 
 impl Stream {
-    /// What is given back in one wake-up at most, in bytes.
-    fn burst(&self) -> usize {
-        let (buffer, period) = (self.buffer_bytes(), self.period_bytes());
-        buffer.saturating_sub(period).max(period)
-    }
-
     /// Whether the guest's buffer does not bear a turn of so many bytes, or there is something that was read ahead.
     pub(super) fn goes_ahead(&self, turn: usize, who: Caller) -> bool {
         (who == Caller::RealTime && turn > self.burst()) || self.ahead.made.load(Acquire)

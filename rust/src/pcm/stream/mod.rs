@@ -206,6 +206,12 @@ impl Stream {
         self.buffer.load(Relaxed)
     }
 
+    /// What may be given back to the guest in one wake-up at most, in bytes: rule 10 of docs/design.md.
+    pub(in crate::pcm) fn burst(&self) -> usize {
+        let (buffer, period) = (self.buffer_bytes(), self.period_bytes());
+        buffer.saturating_sub(period).max(period)
+    }
+
     /// Frames a second.
     pub fn rate(&self) -> u32 {
         self.format.load(Relaxed) as u32
@@ -287,7 +293,7 @@ impl Stream {
         let word = u64::from(s.rate) | u64::from(s.silence) << 32 | u64::from(s.polling) << 40;
         self.format.store(word, Relaxed);
         self.ahead.clear();
-        self.state.lock().burst = (s.buffer - s.period).max(s.period);
+        self.state.lock().burst = self.burst();
         Ok(())
     }
 
