@@ -78,7 +78,7 @@ def spoken_late(session: PipeWireSession) -> bool:
     speaker = session.speak(LEAD + audio.numbered(FRAMES) + audio.silence(24_000))
     late = False
     while speaker.running:
-        late = session.missed_cycles("speaker-") or late
+        late = session.missed_cycles("speaker-") > 0 or late
         time.sleep(0.1)
     return late
 

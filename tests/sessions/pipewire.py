@@ -3,7 +3,6 @@
 from vsnd_hybrid.tools.session.pipewire import (
     FRAME_BYTES,
     RATE,
-    RAW_FORMAT,
     TAIL_FRAMES,
     PipeWireSession,
     Recording,
@@ -14,7 +13,6 @@ from vsnd_hybrid.tools.session.pipewire import (
 __all__ = [
     "FRAME_BYTES",
     "RATE",
-    "RAW_FORMAT",
     "TAIL_FRAMES",
     "PipeWireSession",
     "Recording",

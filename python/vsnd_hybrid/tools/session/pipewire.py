@@ -5,13 +5,17 @@ The sink and the microphone carry samples bit-exactly (S16, and S32 to 24 bits: 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vsnd_hybrid.tools.session.processes import Process, await_until
+from vsnd_hybrid.tools.session.processes import POLL_S, Process, await_until
 
 HERE = Path(__file__).parent
 #: Played to be heard whole: what stands at the very end of a stream is heard only if something follows.
@@ -71,6 +75,8 @@ class PipeWireSession:
         text, changed = re.subn(r"(default\.clock\.quantum +=) \d+", rf"\1 {quantum}", text)
         if changed != 1:
             raise RuntimeError("pipewire.conf has no line for the quantum")
+        text = text.replace("@DIRECTORY@", str(self.directory))
+        self._recorders = [_Recorder(self, f"recorder-{i}") for i in range(2)]
         (configuration / "pipewire" / "headless.conf").write_text(text)
         shutil.copy(HERE / "wireplumber.conf", configuration / "wireplumber/wireplumber.conf.d/50-headless.conf")
         #: The environment of a program that shall use this session.
@@ -155,9 +161,9 @@ class PipeWireSession:
         text = self.run("pw-top", "--batch-mode", "--iterations", "2")
         return [row for row in map(str.split, text.splitlines()) if len(row) > 9]
 
-    def missed_cycles(self, name: str) -> bool:
-        """A client whose name begins so was too late for the graph at least once since it plays or records."""
-        return any(row[-1].startswith(name) and row[8] not in ("0", "ERR") for row in self.top())
+    def missed_cycles(self, name: str) -> int:
+        """How often nodes whose names begin so were too late for the graph, since they are there."""
+        return sum(int(row[8]) for row in self.top() if row[-1].startswith(name) and row[8].isdigit())
 
     def quantum(self, driver: str) -> int | None:
         """Frames of a cycle of the device of this name, now; None while it stands still."""
@@ -165,8 +171,13 @@ class PipeWireSession:
         return quanta[-1] or None if quanta else None
 
     def record(self) -> Recording:
-        """Record what is played to the sink; returns when the recorder hears it."""
-        return Recording(self)
+        """Record what is played to the sink; returns when the recorder hears it. A third recording at a time ends the oldest."""
+        recorder = self._recorders.pop(0)
+        self._recorders.append(recorder)
+        if recorder.recording:
+            recorder.recording.close()
+        recorder.recording = Recording(self, recorder)
+        return recorder.recording
 
     def speak(self, samples: bytes) -> Process:
         """Play S16 stereo samples at 48 kHz into the microphone, once; the process ends when all is played.
@@ -189,6 +200,9 @@ class PipeWireSession:
 
     def close(self) -> None:
         """End all and remove what it left. Idempotent."""
+        for recorder in self._recorders:
+            if recorder.recording:
+                recorder.recording.close()
         for process in (*self._clients, *reversed(self._processes)):
             process.close(3)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -215,27 +229,61 @@ class PipeWireSession:
         return process
 
 
-RAW_FORMAT = ("--format", "s16", "--rate", str(RATE), "--channels", "2")
+class _Recorder:
+    """One of the server's own: it writes what it hears into a pipe, and drops it where the pipe is full."""
+
+    def __init__(self, session: PipeWireSession, name: str) -> None:
+        self.name = name
+        self._session = session
+        self._pipe = session.directory / name
+        os.mkfifo(self._pipe)
+        #: The last that was made with it.
+        self.recording: Recording | None = None
+
+    def open(self) -> int:
+        """The pipe, with nothing in it. It holds more than five seconds: its reader is a program like any other."""
+        pipe = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 20)
+        with contextlib.suppress(BlockingIOError):
+            while os.read(pipe, 1 << 20):
+                pass
+        return pipe
+
+    def link(self, *options: str) -> None:
+        """Link it to the sink, or with `-d` unlink it."""
+        for channel in ("FL", "FR"):
+            ports = (f"{self._session.SINK}:monitor_{channel}", f"{self.name}:input_{channel}")
+            self._session.run("pw-link", *options, *ports)
 
 
 class Recording:
     """The sink's monitor, recorded as raw S16 stereo at 48 kHz from its making to `stop`."""
 
-    def __init__(self, session: PipeWireSession) -> None:
-        self._session = session
-        self._path = session.directory / f"recording-{len(session._clients)}.raw"
-        with self._path.open("wb") as file:
-            self._process = session.client(
-                [*real_time(), "pw-cat", "--record", "--raw", "--target", session.SINK]
-                + ["-P", "{ stream.capture.sink=true }", "--latency", "1024", *RAW_FORMAT, "-"],
-                stdout=file.fileno(),
-            )
+    def __init__(self, session: PipeWireSession, recorder: _Recorder) -> None:
+        self._session, self._recorder = session, recorder
+        self._samples = bytearray()
+        self._pipe = self._recorder.open()
+        self._closed = threading.Event()
+        self._reader = threading.Thread(target=self._read, name=self._recorder.name, daemon=True)
+        self._reader.start()
+        self._missed_before = session.missed_cycles(self._recorder.name)
+        self._recorder.link()
         self.await_frames(1)
+
+    def _read(self) -> None:
+        while not self._closed.is_set():
+            if select.select([self._pipe], [], [], POLL_S)[0]:
+                self._samples += os.read(self._pipe, 1 << 20)
 
     @property
     def frames(self) -> int:
         """How many have been recorded so far."""
-        return self._path.stat().st_size // FRAME_BYTES
+        return len(self._samples) // FRAME_BYTES
+
+    @property
+    def samples(self) -> bytes:
+        """What has been recorded so far."""
+        return bytes(self._samples)
 
     def await_frames(self, count: int, timeout_s: float = 10) -> None:
         """Wait until so many more were recorded."""
@@ -245,19 +293,23 @@ class Recording:
     @property
     def missed_cycles(self) -> bool:
         """The recorder itself was too late for the graph at least once: what it did not hear proves nothing."""
-        return self._session.missed_cycles("pw-cat")
+        return self._session.missed_cycles(self._recorder.name) > self._missed_before
 
     def heard(self) -> bytes:
         """All that was recorded so far, with what was on its way when this was called."""
         self.await_frames(RATE // 4)
-        return self._path.read_bytes()
+        return self.samples
 
     def stop(self) -> bytes:
         """The same, and no more."""
         self.heard()
         self.close()
-        return self._path.read_bytes()
+        return self.samples
 
     def close(self) -> None:
-        """End the recorder. Idempotent."""
-        self._process.close()
+        """End the recording. Idempotent."""
+        if not self._closed.is_set():
+            self._recorder.link("-d")
+            self._closed.set()
+            self._reader.join()
+            os.close(self._pipe)
