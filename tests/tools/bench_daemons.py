@@ -1,6 +1,7 @@
 """Daemons that a benchmark has to survive, as commands: bench_daemons.py HOW SOCKET.
 
 stopped, killed     serve as they should, until half a second after a stream was opened
+mute                accepts connections, and says nothing
 dropping            on PipeWire, and takes a period out of what is played now and then
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -45,15 +47,26 @@ class DroppingBackend(PipeWireBackend):
             port.read(port.period_bytes)
 
 
+def be_mute(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        connections = []
+        while True:
+            connections.append(listener.accept())
+
+
 def main() -> None:
-    how, socket = sys.argv[1:]
+    how, path = sys.argv[1:]
+    if how == "mute":
+        be_mute(path)
     backend: Backend
     if how == "dropping":
         backend = DroppingBackend()
     else:
         backend = EndingBackend({"stopped": signal.SIGSTOP, "killed": signal.SIGKILL}[how])
     streams = (StreamConfig(direction=Direction.OUTPUT, backend=backend),)
-    serve(SoundDevice(DeviceConfig(streams=streams)), socket)
+    serve(SoundDevice(DeviceConfig(streams=streams)), path)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 from vsnd_hybrid.service.errors import ServiceError
 from vsnd_hybrid.tools.bench import budgets, catalogue, contenders, markdown, plots, probe, table
 from vsnd_hybrid.tools.bench.contenders import Contender, Unsupported
+from vsnd_hybrid.tools.bench.daemon import last_word
 from vsnd_hybrid.tools.bench.figures import FIGURES
 from vsnd_hybrid.tools.bench.numbers import Line, Pace, Ratio, Spread, percentile
 from vsnd_hybrid.tools.bench.paced import asked_frames
@@ -128,6 +129,21 @@ def test_what_was_added_since_is_a_difference_but_for_the_threads() -> None:
     assert probe.Snapshot(9, 8, 7, 6, 5).since(probe.Snapshot(1, 1, 1, 1, 1)) == (8, 7, 6, 5, 5)
 
 
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("", ""),
+        ("starting\n no card \n\n", "no card"),
+        (
+            "thread 'main' panicked at src/x.rs:7:9:\nqueue too large\nstack backtrace:\n  0: rust_begin_unwind\nnote: Some details",
+            "panic at x.rs:7:9: queue too large",
+        ),
+    ],
+)
+def test_a_daemon_that_ended_is_quoted_in_one_line(log: str, said: str) -> None:
+    assert last_word(log) == said
+
+
 # ---------------------------------------------------------------- contenders and scenarios
 
 
@@ -180,6 +196,36 @@ def test_scenarios_are_chosen_by_name_group_and_pattern() -> None:
     assert len(names()) > len(names(quick=True)) > 3
     with pytest.raises(ServiceError, match="no scenario or group"):
         names("idle", "floods")
+
+
+@pytest.mark.parametrize("engine", ["null", "pipewire"])
+def test_streams_are_paced_in_every_shape_way_and_number(engine: str) -> None:
+    every = {s.name: s for s in catalogue.catalogue()}
+    for shape in ("480x4", "480x2", "1024x2", "128x4"):
+        for way, (outputs, inputs) in {"out": (1, 0), "in": (0, 1), "both": (1, 1)}.items():
+            for count, suffix in ((1, ""), (4, "-4"), (8, "-8")):
+                scenario = every[f"{engine}-{shape}-{way}{suffix}"]
+                asked = {"outputs": count * outputs, "inputs": count * inputs}
+                assert asked.items() <= scenario.parameters.items()
+                assert (scenario.outputs, scenario.inputs) == (max(1, asked["outputs"]), max(1, asked["inputs"]))
+                assert (scenario.floor is not None) == (engine == "pipewire")
+
+
+def test_floods_have_every_depth_with_every_feature() -> None:
+    names = {s.name for s in catalogue.catalogue()}
+    for depth in (1, 2, 16, 64):
+        for how in ("direct", "indirect", "direct-noidx", "indirect-noidx"):
+            assert f"flood-{depth}-{how}" in names
+
+
+def test_what_takes_long_runs_only_if_it_is_named() -> None:
+    asked = "null-128x4-both-8"
+    for usual in ([], ["paced-null"]):
+        names = {s.name for s in catalogue.select(usual, quick=False)}
+        assert "null-480x4-both-8" in names
+        assert asked not in names
+    for wanted in (asked, "null-*-8"):
+        assert asked in {s.name for s in catalogue.select([wanted], quick=False)}
 
 
 def test_every_budget_is_measured_by_a_scenario_and_a_figure_that_exist() -> None:

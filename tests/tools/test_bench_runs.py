@@ -21,6 +21,8 @@ from tests.processes import await_until
 DAEMONS = Path(__file__).with_name("bench_daemons.py")
 
 
+#: Accepts connections and says nothing.
+MUTE = f"{shlex.quote(sys.executable)} {shlex.quote(str(DAEMONS))} mute {{sock}}"
 #: In the environment of all that a bench of these tests starts.
 MARK = f"VSND_BENCH_TEST={os.getpid()}"
 
@@ -40,7 +42,8 @@ def bench(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def ours() -> str:
-    return f"--cmd=ours={executable()} run --socket-path {{sock}} --backend {{backend}}"
+    streams = "--outputs {outputs} --inputs {inputs}"
+    return f"--cmd=ours={executable()} run --socket-path {{sock}} --backend {{backend}} {streams}"
 
 
 def needs_pipewire() -> None:
@@ -81,7 +84,15 @@ def only_error(result: Result, contender: str) -> str:
 
 
 def test_a_small_bench_of_our_daemon_measures_and_reports(tmp_path: Path) -> None:
-    scenarios = ("flood-16-indirect", "flood-copied-16-indirect", "null-480x4-both", "control", "startup", "idle")
+    scenarios = (
+        "flood-16-indirect",
+        "flood-copied-16-indirect",
+        "flood-64-direct",
+        "null-480x4-both-4",
+        "control",
+        "startup",
+        "idle",
+    )
     done = bench(tmp_path / "out", ours(), *(f"--scenario={name}" for name in (*scenarios, "daemons-4")))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -91,7 +102,8 @@ def test_a_small_bench_of_our_daemon_measures_and_reports(tmp_path: Path) -> Non
     figures = {o.scenario: o.entries[0].runs[0].values for o in result.outcomes}
     assert figures["flood-16-indirect"]["buffers_per_s"] > 100
     assert figures["flood-copied-16-indirect"]["cpu_ns_per_buffer"] > 0
-    both = figures["null-480x4-both"]
+    assert figures["flood-64-direct"]["buffers_per_s"] > 100
+    both = figures["null-480x4-both-4"]
     assert {"cpu_ms_per_s", "interval_p999_us", "jitter_max_us", "pacing_ppm", "pss_mb", "xruns"} <= both.keys()
     assert both["kicks_per_period"] < 0.5, "paced by the clock, with MSG_POLLING"
     assert figures["control"]["release_p99_us"] > 0
@@ -108,6 +120,8 @@ def test_a_small_bench_of_our_daemon_measures_and_reports(tmp_path: Path) -> Non
     [
         ("sh -c 'echo no card >&2; exit 3' {sock}", "the daemon ended with status 3: no card"),
         ("sh -c 'sleep 60 & wait' {sock}", "it did not accept a connection within"),
+        (MUTE, "did not answer GET_FEATURES within"),
+        (f"sh -c 'setsid $* & wait' - {MUTE}", "did not answer GET_FEATURES within"),
         ("/no/such/program {sock}", "cannot run /no/such/program"),
     ],
 )
@@ -140,6 +154,18 @@ def test_ours_and_the_floor_are_at_one_quantum(tmp_path: Path, way: str) -> None
         quanta = {e.contender: e.runs[0].values["quantum_frames"] for e in outcome.entries}
         expected = 256 if "low" in outcome.scenario else 512
         assert quanta == {"ours": expected, "pw-cat": expected}
+
+
+def test_the_floor_of_several_streams_is_a_pw_cat_for_each(tmp_path: Path) -> None:
+    needs_pipewire()
+    done = bench(tmp_path, "--no-noise", "--no-syscalls", ours(), "--scenario=pipewire-480x4-both-4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (outcome,) = read(tmp_path / "bench.json").outcomes
+    quanta, threads = (
+        {e.contender: e.runs[0].values[key] for e in outcome.entries} for key in ("quantum_frames", "threads")
+    )
+    assert quanta == {"ours": 512, "pw-cat": 512}
+    assert threads["pw-cat"] >= 8
 
 
 @pytest.mark.parametrize("shape", ["480x2", "480x3"])

@@ -44,7 +44,8 @@ def listing() -> str:
         if scenario.group != group:
             group = scenario.group
             lines.append(f"{group}:")
-        lines.append(f"  {scenario.name:<28} {scenario.title}{' (quick)' if scenario.quick else ''}")
+        when = " (quick)" if scenario.quick else " (on request)" if scenario.on_request else ""
+        lines.append(f"  {scenario.name:<28} {scenario.title}{when}")
     return "\n".join(lines)
 
 

@@ -26,16 +26,16 @@ def catalogue() -> list[Scenario]:
 
 
 def select(wanted: Sequence[str], *, quick: bool) -> list[Scenario]:
-    """Those of these names, groups or patterns (``flood-*``); without any, all or the quick ones. ServiceError."""
+    """Those of these names, groups or patterns (``flood-*``); without any, the usual or the quick ones. ServiceError."""
     every = catalogue()
     if not wanted:
-        return [scenario for scenario in every if scenario.quick or not quick]
+        return [scenario for scenario in every if (scenario.quick if quick else not scenario.on_request)]
     chosen: set[str] = set()
     for word in wanted:
         if word == BUDGETS:
             chosen |= budgets.scenarios()
             continue
-        found = {s.name for s in every if word == s.group or fnmatchcase(s.name, word)}
+        found = {s.name for s in every if (word == s.group and not s.on_request) or fnmatchcase(s.name, word)}
         if not found:
             raise ServiceError(f"--scenario {word!r}: no scenario or group has this name (see --list)")
         chosen |= found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,6 +85,14 @@ class Daemon:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, number)
 
+    def _descendants(self) -> list[int]:
+        """Of what it started, as pidfds, which are never another process's; to be closed."""
+        found = []
+        for pid in self.pids[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                found.append(os.pidfd_open(pid))
+        return found
+
     @property
     def pids(self) -> list[int]:
         """The processes that are measured: the command and what it started."""
@@ -94,7 +104,7 @@ class Daemon:
         if self._expired:
             return f"{text}; it was ended after {self._limit_s:g} s"
         # An end that caused the error may be noticed a moment later.
-        return f"{text}; the daemon {self._end()}" if self._over(0.2) else text
+        return f"{text}; the daemon {self._end()}" if self._over(1.0) else text
 
     def _over(self, within_s: float = 0) -> bool:
         """Whether it has ended by then; what it started is ended with it, while its id is still its own."""
@@ -113,8 +123,8 @@ class Daemon:
         status = self._child.returncode
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         self._log.seek(0)
-        lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
-        return f"{how}: {lines[-1].strip()[:200]}" if lines else how
+        why = last_word(self._log.read().decode(errors="replace"))
+        return f"{how}: {why}" if why else how
 
     def connect(self) -> socket.socket:
         """A connection, as soon as it accepts one. Raises `Failed`."""
@@ -151,10 +161,16 @@ class Daemon:
         self._guests.clear()
         self._timer.cancel()
         if self._child.returncode is None:
+            # Some may have left its process group.
+            started = self._descendants()
             self._signal(signal.SIGTERM)
             if not self._over(_END_S):
                 self._signal(signal.SIGKILL)
                 self._child.wait()
+            for descriptor in started:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                os.close(descriptor)
         self._log.close()
 
     def __enter__(self) -> Self:
@@ -168,6 +184,15 @@ class Daemon:
                 raise Failed(self.why(error)) from error
         finally:
             self.close()
+
+
+def last_word(log: str) -> str:
+    """What a program that has ended said at last, in one line: of a Rust panic its message, not the backtrace behind it."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    for line, next_line in pairwise(lines):
+        if panic := re.search(r" panicked at (?:.*/)?(\S+):$", line):
+            return f"panic at {panic[1]}: {next_line}"[:200]
+    return lines[-1][:200] if lines else ""
 
 
 def _guard() -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 from vsnd_hybrid.backends.base import Direction, PcmParams
@@ -174,74 +174,67 @@ def asked_frames(shape: Shape, latency: str) -> int:
     return wakeup_frames(latency, params)
 
 
-def floor(context: Context, *, shape: Shape, capture: bool, latency: str) -> Figures:
-    """The same stream by pw-cat, which asks for what our daemon asks for: what the engine itself costs a client."""
-    from vsnd_hybrid.tools.session.pipewire import real_time
-
+def floor(context: Context, *, shape: Shape, outputs: int, inputs: int, latency: str) -> Figures:
+    """The same streams by pw-cat, one each, that ask for what our daemon asks for: what the engine itself costs clients."""
     session = context.sessions.pipewire()
-    how = ["--record"] if capture else ["--playback"]
-    # A daemon's callback runs on a real-time thread, pw-cat's on its only one.
-    command = [*real_time(), "pw-cat", *how, "--raw", "--target", session.MICROPHONE if capture else session.SINK]
-    command += [
-        "--latency",
-        str(asked_frames(shape, latency)),
-        "--format",
-        "s16",
-        "--rate",
-        str(RATE),
-        "--channels",
-        "2",
-        "-",
-    ]
     with ExitStack() as stack:
         nothing = stack.enter_context(open("/dev/zero", "rb"))
         away = stack.enter_context(open("/dev/null", "wb"))
-        player = subprocess.Popen(
-            command, stdin=nothing, stdout=away, stderr=subprocess.DEVNULL, env=session.environment
-        )
-        stack.callback(player.wait)
-        stack.callback(player.kill)
+        cats = []
+        for capture in (False,) * outputs + (True,) * inputs:
+            target = session.MICROPHONE if capture else session.SINK
+            command = _pw_cat(target, capture=capture, latency=asked_frames(shape, latency))
+            cat = subprocess.Popen(
+                command, stdin=nothing, stdout=away, stderr=subprocess.DEVNULL, env=session.environment
+            )
+            stack.callback(cat.wait)
+            stack.callback(cat.kill)
+            cats.append(cat)
+        pids = [cat.pid for cat in cats]
         time.sleep(2 * SETTLE_S)
-        before = probe.snapshot([player.pid])
+        before = probe.snapshot(pids)
         time.sleep(context.seconds)
-        after = probe.snapshot([player.pid])
-        memory = probe.memory([player.pid])
-        quantum = _quantum(context, capture=capture)
-        if player.poll() is not None:
-            raise Failed(f"pw-cat ended with status {player.returncode}")
+        after = probe.snapshot(pids)
+        memory = probe.memory(pids)
+        quantum = _quantum(context, capture=not outputs)
+        for cat in cats:
+            if cat.poll() is not None:
+                raise Failed(f"pw-cat ended with status {cat.returncode}")
     spent = after.since(before)
     if not spent.voluntary:
         raise Failed("pw-cat did not play")
-    periods_per_s = RATE / shape.period_frames
+    periods_per_s = RATE / shape.period_frames * len(pids)
     periods = round(spent.time_ns / 1e9 * periods_per_s)
     return Figures(_costs(spent, periods, periods_per_s) | probe.megabytes(memory) | quantum)
 
 
-def _scenario(engine: str, shape: Shape, outputs: int, inputs: int, *, quick: bool = False) -> Scenario:
-    if outputs and inputs:
-        way = "both"
-    else:
-        way = "out" if outputs else "in"
-    streams = outputs + inputs
-    many = "" if streams == 1 or way == "both" else f"-{streams}"
-    single: Callable[[Context], Figures] | None = None
+def _pw_cat(target: str, *, capture: bool, latency: int) -> list[str]:
+    from vsnd_hybrid.tools.session.pipewire import real_time
+
+    # A daemon's callback runs on a real-time thread, pw-cat's on its only one.
+    command = [*real_time(), "pw-cat", "--record" if capture else "--playback", "--raw", "--target", target]
+    command += ["--latency", str(latency), "--format", "s16", "--rate", str(RATE), "--channels", "2", "-"]
+    return command
+
+
+def _scenario(engine: str, shape: Shape, way: str, count: int = 1, *, quick: bool = False) -> Scenario:
+    """So many streams each way."""
+    outputs, inputs = count * (way != "in"), count * (way != "out")
     latency = PIPEWIRE.get(engine)
-    if latency and streams == 1:
-        single = partial(floor, shape=shape, capture=bool(inputs), latency=latency)
     server, _, choice = engine.partition("-")
-    words = {"out": "playback", "in": "capture", "both": "playback and capture"}[way]
+    streams = f"{count} stream{'s' if count > 1 else ''}{' each' if way == 'both' else ''}"
     return Scenario(
-        name="-".join(filter(None, [server, str(shape), choice, way])) + many,
+        name="-".join(filter(None, [server, str(shape), choice, way, str(count) if count > 1 else ""])),
         group=f"paced-{server}",
-        title=f"{words} at {shape}, {streams} stream{'s' if streams > 1 else ''}, {server}"
-        + (f", ours at latency={choice}" if choice else ""),
+        title=f"{_WAYS[way]} at {shape}, {streams}, {server}" + (f", ours at latency={choice}" if choice else ""),
         engine=engine,
         figure="cpu_ms_per_s",
         measure=partial(measure, shape=shape, outputs=outputs, inputs=inputs),
         outputs=max(1, outputs),
         inputs=max(1, inputs),
         quick=quick,
-        floor=single,
+        on_request=count > 1 and shape != SHAPES[0],
+        floor=partial(floor, shape=shape, outputs=outputs, inputs=inputs, latency=latency) if latency else None,
         parameters={
             "period_frames": shape.period_frames,
             "periods": shape.periods,
@@ -252,21 +245,21 @@ def _scenario(engine: str, shape: Shape, outputs: int, inputs: int, *, quick: bo
 
 
 SHAPES = (Shape(480, 4), Shape(480, 2), Shape(1024, 2), Shape(128, 4))
+_WAYS = {"out": "playback", "in": "capture", "both": "playback and capture"}
+#: Of each direction at once.
+_STREAMS = (1, 4, 8)
 
 
 def scenarios() -> list[Scenario]:
-    """Every shape out, in and both ways; four and eight streams at the first shape; PipeWire at `low`; a daemon whose Python is busy."""
+    """Every shape, way and number of streams; PipeWire at `low`; a daemon whose Python is busy."""
     found = []
     for engine in ("null", "pipewire"):
-        for shape in SHAPES:
-            quick = shape in ((SHAPES[0],) if engine == "null" else (SHAPES[0], SHAPES[2]))
-            found.append(_scenario(engine, shape, 1, 0, quick=quick))
-            found.append(_scenario(engine, shape, 0, 1))
-            found.append(_scenario(engine, shape, 1, 1))
-        found += [_scenario(engine, SHAPES[0], streams, 0) for streams in (4, 8)]
-        found += [_scenario(engine, SHAPES[0], 0, streams) for streams in (4, 8)]
+        once = (SHAPES[0],) if engine == "null" else (SHAPES[0], SHAPES[2])
+        for count, shape, way in product(_STREAMS, SHAPES, _WAYS):
+            quick = count == 1 and way == "out" and shape in once
+            found.append(_scenario(engine, shape, way, count, quick=quick))
     # The quantum of the budgets: 480 is rounded down to 256 frames, of which `balanced` makes 512.
-    found += [_scenario("pipewire-low", SHAPES[0], outputs, 1 - outputs) for outputs in (1, 0)]
+    found += [_scenario("pipewire-low", SHAPES[0], way) for way in ("out", "in")]
     found += [
         Scenario(
             name=f"isolation-128x4-{engine}",

@@ -54,6 +54,8 @@ class Scenario:
     inputs: int = 1
     #: Takes part in ``--quick``.
     quick: bool = False
+    #: Runs only if its name, or a pattern of it, is given.
+    on_request: bool = False
     #: The floor: what pw-cat needs for the same, if that can be told.
     floor: Callable[[Context], Figures] | None = None
     #: Seconds besides the measured ones that a measurement may take before it is ended.

@@ -157,9 +157,14 @@ class PipeWireSession:
 
     def top(self) -> list[list[str]]:
         """The rows of pw-top: state, number, quantum, rate, four times, errors, format (none, or some words), name."""
-        # In the first iteration everything is 0.
-        text = self.run("pw-top", "--batch-mode", "--iterations", "2")
-        return [row for row in map(str.split, text.splitlines()) if len(row) > 9]
+        # Each driver tells of itself and its followers at times of its own; until then they run at a quantum of 0.
+        for iterations in (2, 3, 5):
+            text = self.run("pw-top", "--batch-mode", "--iterations", str(iterations))
+            rows = [row for row in map(str.split, text.splitlines()) if len(row) > 9]
+            last = rows[max((i for i, row in enumerate(rows) if row[-1] == "NAME"), default=0) :]
+            if not any(row[0] == "R" and row[2] == "0" for row in last):
+                break
+        return last
 
     def missed_cycles(self, name: str) -> int:
         """How often nodes whose names begin so were too late for the graph, since they are there."""
