@@ -361,6 +361,12 @@ def test_pictures_are_drawn_as_png_and_svg(tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg"}
 
 
+def test_what_is_no_multiple_of_anything_is_no_bar(tmp_path: Path) -> None:
+    entries = (entry("ours", 0.1, key="latency_error_ms"), entry("rival", 0.2, key="latency_error_ms"))
+    files = plots.draw(result_of(*entries, scenario="latency-480x4", figure="latency_error_ms"), tmp_path)
+    assert {file.name for file in files} == {"interval.png"}
+
+
 def test_nothing_to_compare_draws_nothing(tmp_path: Path) -> None:
     result = result_of(entry("ours", None))
     result.outcomes[0].entries[0].series.clear()

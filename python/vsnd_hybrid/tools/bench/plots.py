@@ -54,6 +54,8 @@ def _ratios(plt: Any, result: Result) -> Any:
     """A bar for everybody but the first in each scenario: its own figure, as a multiple of the first one's."""
     bars = []
     for outcome in result.outcomes:
+        if not FIGURES[outcome.figure].ratio:
+            continue
         for entry in outcome.entries[1:]:
             ratio = outcome.ratio(entry.contender, outcome.figure)
             if ratio is not None and ratio.value > 0:
