@@ -12,15 +12,13 @@ from vsnd_hybrid.guest.reports import Playback, Recording
 from vsnd_hybrid.guest.run import StreamRun
 
 from tests.backends.conftest import GuestFactory
-from tests.backends.test_pipewire import LEAD, nodes
+from tests.backends.test_pipewire import hears_again, nodes
 from tests.guests import audio
 from tests.processes import await_until
-from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession
+from tests.sessions.pipewire import PipeWireSession
 
 ENDLESS = 1 << 40
 ROUND = 48_000
-#: More than is spoken at once.
-FAR_APART = 1_000_000
 
 
 @pytest.fixture
@@ -61,16 +59,6 @@ def heard_again(session: PipeWireSession) -> None:
 
     await_until(heard, 10, "the guest, heard again")
     recording.close()
-
-
-def hears_again(session: PipeWireSession, recorded: StreamRun[Recording]) -> None:
-    spoken = 24_000
-    for i in range(4):
-        # The speaker is a program too: one that a busy machine kept waiting proves nothing.
-        session.speak(LEAD + audio.numbered(spoken, i * FAR_APART) + audio.silence(TAIL_FRAMES)).wait()
-    report = recorded.stop()
-    heard = [audio.locate(report.data, spoken, i * FAR_APART) for i in range(4)]
-    assert any(each.found == spoken and not (each.missing or each.repeated or each.disordered) for each in heard)
 
 
 def test_a_guest_is_heard_again_when_its_devices_were_unplugged_and_plugged_in(

@@ -35,8 +35,8 @@ class Engine(ABC):
         """Begin to listen to the guest's first output."""
 
     @abstractmethod
-    def speak(self) -> None:
-        """Have `spoken` captured by the guest that is recording now; returns when that has been said."""
+    def speak(self) -> bool:
+        """Have `spoken` captured by the guest that is recording now; returns when that has been said: False if not all of it was."""
 
     #: Frames of numbered noise that a guest captures.
     spoken = 96_000
@@ -63,8 +63,9 @@ class FileEngine(Engine):
     def listen(self) -> Listening:
         return _Takes(self)
 
-    def speak(self) -> None:
+    def speak(self) -> bool:
         """Nothing to do: the file is captured as soon as the guest records."""
+        return True
 
 
 class _Takes(Listening):
@@ -88,10 +89,11 @@ class PipeWireEngine(Engine):
     def listen(self) -> Listening:
         return _Monitor(self._session.record())
 
-    def speak(self) -> None:
-        # What flows before the links are made is lost; on a busy machine that takes a while.
-        silence = audio.silence(RATE)
-        self._session.speak(silence + audio.numbered(self.spoken) + silence).wait()
+    def speak(self) -> bool:
+        silence = audio.silence(RATE // 2)
+        speech = self._session.speak(silence + audio.numbered(self.spoken) + silence)
+        speech.wait()
+        return speech.whole
 
 
 class _Monitor(Listening):

@@ -20,7 +20,7 @@ from tests.conftest import DaemonFactory
 from tests.daemon import Daemon, executable
 from tests.guests import audio
 from tests.processes import await_until, threads
-from tests.sessions.pipewire import PipeWireSession
+from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, unless_unsaid
 
 FRAMES = 48_000
 
@@ -215,12 +215,18 @@ def test_pipewire_is_heard_inside_also_when_its_server_was_restarted(
 def test_pipewire_is_recorded_inside(daemon: DaemonFactory, pipewire: PipeWireSession) -> None:
     served = daemon("--backend", "pipewire", "--sandbox", "strict", environment=pipewire.environment)
     with VirtualGuest(served.socket) as guest:
-        run = guest.start_record(period_frames=1024, periods=8)
-        assert run.wait_messages(4)
-        pause = audio.silence(4096)
-        pipewire.speak(pause + audio.numbered(FRAMES) + pause).wait()
-        recorded = run.stop()
-    assert audio.locate(recorded.data + recorded.tail, FRAMES).holds(FRAMES)
+
+        def hear() -> tuple[audio.Heard, bool]:
+            run = guest.start_record(period_frames=1024, periods=8)
+            assert run.wait_messages(4)
+            pause = audio.silence(TAIL_FRAMES)
+            speech = pipewire.speak(pause + audio.numbered(FRAMES) + pause)
+            speech.wait()
+            recorded = run.stop()
+            return audio.locate(recorded.data + recorded.tail, FRAMES), speech.whole
+
+        heard = unless_unsaid(hear, FRAMES)
+    assert heard.holds(FRAMES), heard
 
 
 def test_the_real_time_thread_of_pipewire_is_one_inside_too(daemon: DaemonFactory, pipewire: PipeWireSession) -> None:

@@ -5,18 +5,13 @@ The sink and the microphone carry samples bit-exactly (S16, and S32 to 24 bits: 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -24,13 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vsnd_hybrid.tools.session.processes import POLL_S, Process, await_until
+from vsnd_hybrid.tools.session.processes import Process, await_until
+from vsnd_hybrid.tools.session.recording import Recorder, Recording
+from vsnd_hybrid.tools.session.speech import Speaker, Speech
 
 HERE = Path(__file__).parent
 #: Played to be heard whole: what stands at the very end of a stream is heard only if something follows.
 TAIL_FRAMES = 4096
-FRAME_BYTES = 4
-RATE = 48000
 
 
 def installed() -> bool:
@@ -76,7 +71,9 @@ class PipeWireSession:
         if changed != 1:
             raise RuntimeError("pipewire.conf has no line for the quantum")
         text = text.replace("@DIRECTORY@", str(self.directory))
-        self._recorders = [_Recorder(self, f"recorder-{i}") for i in range(2)]
+        self._recorders = [Recorder(self, f"recorder-{i}", f"{self.SINK}:monitor") for i in range(2)]
+        self._listener = Recorder(self, "recorder-2", f"{self.MICROPHONE}:capture")
+        self._speaker = Speaker(self, "speaker")
         (configuration / "pipewire" / "headless.conf").write_text(text)
         shutil.copy(HERE / "wireplumber.conf", configuration / "wireplumber/wireplumber.conf.d/50-headless.conf")
         #: The environment of a program that shall use this session.
@@ -179,33 +176,30 @@ class PipeWireSession:
         """Record what is played to the sink; returns when the recorder hears it. A third recording at a time ends the oldest."""
         recorder = self._recorders.pop(0)
         self._recorders.append(recorder)
-        if recorder.recording:
-            recorder.recording.close()
-        recorder.recording = Recording(self, recorder)
-        return recorder.recording
+        return Recording(self, recorder, self.missed_cycles(recorder.name))
 
-    def speak(self, samples: bytes) -> Process:
-        """Play S16 stereo samples at 48 kHz into the microphone, once; the process ends when all is played.
+    def speak(self, samples: bytes) -> Speech:
+        """Speak S16 stereo samples at 48 kHz into the microphone, as soon as somebody hears both of its channels; see `Speech`.
 
-        The samples should begin and end with `TAIL_FRAMES` of silence: they flow while the links are made.
+        One speech at a time.
         """
-        name = f"speaker-{len(self._clients)}"
-        path = self.directory / f"{name}.wav"
-        # Of a WAV file, because pw-cat 1.4 plays raw samples from its standard input only.
-        with wave.open(str(path), "wb") as file:
-            file.setparams((2, 2, RATE, 0, "NONE", ""))
-            file.writeframes(samples)
-        speaker = self.client(
-            [*real_time(), "pw-cat", "--playback", "--target", "0", "-P", f"{{ node.name={name} }}", str(path)]
-        )
-        await_until(lambda: f"{name}:output_FR" in self._ports("-o"), 5, "the speaker's ports")
-        for channel in ("FL", "FR"):
-            self.run("pw-link", f"{name}:output_{channel}", f"{self.MICROPHONE}:input_{channel}")
-        return speaker
+        await_until(self._heard_by, 10, "somebody who hears the microphone")
+        return Speech(self, self._speaker, self._listener, samples)
+
+    def _heard_by(self) -> set[str]:
+        """The nodes that are linked to the microphone; none while one of them is linked to a part of its channels only."""
+        nodes: dict[str, set[str]] = {}
+        port = ""
+        for line in self.run("pw-link", "-l").splitlines():
+            if not line.startswith(" "):
+                port = line
+            elif port.startswith(f"{self.MICROPHONE}:capture_") and (link := re.match(r" +\|-> ([^:]+):", line)):
+                nodes.setdefault(link[1], set()).add(port)
+        return set(nodes) if all(len(ports) == 2 for ports in nodes.values()) else set()
 
     def close(self) -> None:
         """End all and remove what it left. Idempotent."""
-        for recorder in self._recorders:
+        for recorder in (*self._recorders, self._listener):
             if recorder.recording:
                 recorder.recording.close()
         for process in (*self._clients, *reversed(self._processes)):
@@ -232,89 +226,3 @@ class PipeWireSession:
         process = Process(command, self.directory / "clients.log", self.environment, stdout=stdout)
         self._clients.append(process)
         return process
-
-
-class _Recorder:
-    """One of the server's own: it writes what it hears into a pipe, and drops it where the pipe is full."""
-
-    def __init__(self, session: PipeWireSession, name: str) -> None:
-        self.name = name
-        self._session = session
-        self._pipe = session.directory / name
-        os.mkfifo(self._pipe)
-        #: The last that was made with it.
-        self.recording: Recording | None = None
-
-    def open(self) -> int:
-        """The pipe, with nothing in it. It holds more than five seconds: its reader is a program like any other."""
-        pipe = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 20)
-        with contextlib.suppress(BlockingIOError):
-            while os.read(pipe, 1 << 20):
-                pass
-        return pipe
-
-    def link(self, *options: str) -> None:
-        """Link it to the sink, or with `-d` unlink it."""
-        for channel in ("FL", "FR"):
-            ports = (f"{self._session.SINK}:monitor_{channel}", f"{self.name}:input_{channel}")
-            self._session.run("pw-link", *options, *ports)
-
-
-class Recording:
-    """The sink's monitor, recorded as raw S16 stereo at 48 kHz from its making to `stop`."""
-
-    def __init__(self, session: PipeWireSession, recorder: _Recorder) -> None:
-        self._session, self._recorder = session, recorder
-        self._samples = bytearray()
-        self._pipe = self._recorder.open()
-        self._closed = threading.Event()
-        self._reader = threading.Thread(target=self._read, name=self._recorder.name, daemon=True)
-        self._reader.start()
-        self._missed_before = session.missed_cycles(self._recorder.name)
-        self._recorder.link()
-        self.await_frames(1)
-
-    def _read(self) -> None:
-        while not self._closed.is_set():
-            if select.select([self._pipe], [], [], POLL_S)[0]:
-                self._samples += os.read(self._pipe, 1 << 20)
-
-    @property
-    def frames(self) -> int:
-        """How many have been recorded so far."""
-        return len(self._samples) // FRAME_BYTES
-
-    @property
-    def samples(self) -> bytes:
-        """What has been recorded so far."""
-        return bytes(self._samples)
-
-    def await_frames(self, count: int, timeout_s: float = 10) -> None:
-        """Wait until so many more were recorded."""
-        goal = self.frames + count
-        await_until(lambda: self.frames >= goal, timeout_s, f"{count} recorded frames")
-
-    @property
-    def missed_cycles(self) -> bool:
-        """The recorder itself was too late for the graph at least once: what it did not hear proves nothing."""
-        return self._session.missed_cycles(self._recorder.name) > self._missed_before
-
-    def heard(self) -> bytes:
-        """All that was recorded so far, with what was on its way when this was called."""
-        self.await_frames(RATE // 4)
-        return self.samples
-
-    def stop(self) -> bytes:
-        """The same, and no more."""
-        self.heard()
-        self.close()
-        return self.samples
-
-    def close(self) -> None:
-        """End the recording. Idempotent."""
-        if not self._closed.is_set():
-            self._recorder.link("-d")
-            self._closed.set()
-            self._reader.join()
-            os.close(self._pipe)

@@ -17,13 +17,13 @@ from typing import Self
 POLL_S = 0.01
 
 
-def await_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
+def await_until(condition: Callable[[], object], timeout_s: float, what: str, *, poll_s: float = POLL_S) -> None:
     """Return as soon as `condition` holds; TimeoutError naming `what` was awaited otherwise."""
     end = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {timeout_s:g} s")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 def threads(pid: int) -> list[dict[str, str]]:
