@@ -22,6 +22,8 @@ from tests.processes import Process, await_until
 from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording, unless_unsaid
 
 FRAMES = 96_000
+#: Frames of a signal that is played again and again.
+ROUND = 48_000
 #: Silence before what is spoken: it flows while the microphone's two channels are linked, one after the other.
 LEAD = audio.silence(24_000)
 
@@ -73,24 +75,39 @@ def test_every_frame_is_heard_once_and_in_order(
     assert heard.holds(FRAMES), f"the end too, though nothing follows it: {heard}"
 
 
-def recorded_of(session: PipeWireSession, guest: VirtualGuest, **options: int) -> audio.Heard:
-    """What the guest records of `FRAMES` that are spoken."""
+def recorded_of(session: PipeWireSession, guest: VirtualGuest, **options: int) -> tuple[audio.Heard, int]:
+    """What the guest records of `FRAMES` that are spoken, and the overruns that it is told of."""
+    xruns = 0
 
     def hear() -> tuple[audio.Heard, bool]:
+        nonlocal xruns
         run = guest.start_record(**options)
         assert run.wait_messages(4)
         speech = session.speak(LEAD + audio.numbered(FRAMES) + audio.silence(TAIL_FRAMES))
         speech.wait()
         recorded = run.stop()
+        xruns = recorded.xruns
         return audio.locate(recorded.data + recorded.tail, FRAMES), speech.whole
 
-    return unless_unsaid(hear, FRAMES)
+    return unless_unsaid(hear, FRAMES), xruns
 
 
 def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: GuestFactory) -> None:
     _, guest = backend_of(guest_on, directions=(INPUT,))
-    heard = recorded_of(session, guest, period_frames=1024, periods=16)
+    heard, _ = recorded_of(session, guest, period_frames=1024, periods=16)
     assert heard.holds(FRAMES), heard
+
+
+def heard_again(session: PipeWireSession) -> None:
+    """Before long: a server that was stopped runs all the cycles that it missed as fast as it can, and hears nobody in them."""
+    recording = session.record()
+
+    def heard() -> bool:
+        rounds = audio.locate_looped(recording.samples, ROUND)
+        return any(heard.found > ROUND // 2 and heard.in_order for heard in rounds)
+
+    await_until(heard, 10, "the guest, heard again")
+    recording.close()
 
 
 def hears_again(session: PipeWireSession, recorded: StreamRun[Recorded]) -> Recorded:
@@ -135,8 +152,10 @@ def test_a_quantum_larger_than_the_buffer_is_recorded_in_order(
     forced: PipeWireSession, guest_on: GuestFactory, period_frames: int, periods: int
 ) -> None:
     _, guest = backend_of(guest_on, directions=(INPUT,))
-    heard = recorded_of(forced, guest, period_frames=period_frames, periods=periods)
-    assert heard.holds(FRAMES), heard
+    heard, xruns = recorded_of(forced, guest, period_frames=period_frames, periods=periods)
+    assert not (heard.repeated or heard.disordered or heard.foreign), heard
+    # A guest that a busy machine keeps from its buffer of 20 ms has an overrun, which it is told; nothing else is lost.
+    assert FRAMES - heard.found <= xruns * 1024, (heard, xruns)
 
 
 @pytest.mark.parametrize("pause_frames", [4096, 1])
@@ -296,7 +315,7 @@ def test_a_guest_keeps_its_pace_while_the_server_is_gone_and_is_heard_when_it_is
 ) -> None:
     _, guest = backend_of(guest_on)
     played = guest.start_play(audio.numbered(48000), total_frames=1 << 40, period_frames=1024)
-    recorded = guest.start_record(period_frames=1024)
+    recorded = guest.start_record(period_frames=1024, periods=16)
     assert played.wait_messages(20)
     assert recorded.wait_messages(20)
 
@@ -307,10 +326,7 @@ def test_a_guest_keeps_its_pace_while_the_server_is_gone_and_is_heard_when_it_is
 
     restarted.start()
     node(restarted, "vsnd-output")
-    recording = restarted.record()
-    recording.await_frames(48000)
-    rounds = audio.locate_looped(recording.stop(), 48000)
-    assert any(heard.found > 24_000 and heard.in_order for heard in rounds), "the guest is heard again"
+    heard_again(restarted)
 
     report = hears_again(restarted, recorded)
     assert played.stop().ok
@@ -325,9 +341,7 @@ def test_a_guest_may_begin_while_the_server_is_gone(restarted: PipeWireSession, 
     assert run.wait_messages(20)
     restarted.start()
     node(restarted, "vsnd-output")
-    recording = restarted.record()
-    recording.await_frames(24000)
-    assert any(heard.found > 12_000 for heard in audio.locate_looped(recording.stop(), 48000))
+    heard_again(restarted)
     assert run.stop().ok
 
 

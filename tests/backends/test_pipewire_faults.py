@@ -12,13 +12,12 @@ from vsnd_hybrid.guest.reports import Playback, Recording
 from vsnd_hybrid.guest.run import StreamRun
 
 from tests.backends.conftest import GuestFactory
-from tests.backends.test_pipewire import hears_again, nodes
+from tests.backends.test_pipewire import ROUND, heard_again, hears_again, nodes
 from tests.guests import audio
 from tests.processes import await_until
 from tests.sessions.pipewire import PipeWireSession
 
 ENDLESS = 1 << 40
-ROUND = 48_000
 
 
 @pytest.fixture
@@ -47,18 +46,6 @@ def keep_pace(*runs: StreamRun[Playback] | StreamRun[Recording]) -> None:
     """Each moves on; `wait_messages` gives up when nothing comes back for five seconds."""
     for run in runs:
         assert run.wait_messages(run.messages_done + 60)
-
-
-def heard_again(session: PipeWireSession) -> None:
-    """Before long: a server that was stopped runs all the cycles that it missed as fast as it can, and hears nobody in them."""
-    recording = session.record()
-
-    def heard() -> bool:
-        rounds = audio.locate_looped(recording.samples, ROUND)
-        return any(heard.found > ROUND // 2 and heard.in_order for heard in rounds)
-
-    await_until(heard, 10, "the guest, heard again")
-    recording.close()
 
 
 def test_a_guest_is_heard_again_when_its_devices_were_unplugged_and_plugged_in(
