@@ -22,8 +22,6 @@ from tests.processes import Process, await_until
 from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording, unless_unsaid
 
 FRAMES = 96_000
-#: Frames of a signal that is played again and again.
-ROUND = 48_000
 #: Silence before what is spoken: it flows while the microphone's two channels are linked, one after the other.
 LEAD = audio.silence(24_000)
 
@@ -44,6 +42,17 @@ def node(session: PipeWireSession, name: str) -> dict[str, Any]:
     """The node of this name, once it is there."""
     await_until(lambda: any(n.get("node.name") == name for n in nodes(session)), 5, f"the node {name}")
     return next(n for n in nodes(session) if n.get("node.name") == name)
+
+
+def await_heard(session: PipeWireSession, frames: int) -> None:
+    """Return once half of a signal of so many frames, which is played again and again, is heard in order."""
+    recording = session.record()
+    await_until(
+        lambda: any(h.found > frames // 2 and h.in_order for h in audio.locate_looped(recording.samples, frames)),
+        10,
+        "the guest, heard again",
+    )
+    recording.close()
 
 
 # ---------------------------------------------------------------- what is heard
@@ -96,18 +105,6 @@ def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: Gu
     _, guest = backend_of(guest_on, directions=(INPUT,))
     heard, _ = recorded_of(session, guest, period_frames=1024, periods=16)
     assert heard.holds(FRAMES), heard
-
-
-def heard_again(session: PipeWireSession) -> None:
-    """Before long: a server that was stopped runs all the cycles that it missed as fast as it can, and hears nobody in them."""
-    recording = session.record()
-
-    def heard() -> bool:
-        rounds = audio.locate_looped(recording.samples, ROUND)
-        return any(heard.found > ROUND // 2 and heard.in_order for heard in rounds)
-
-    await_until(heard, 10, "the guest, heard again")
-    recording.close()
 
 
 def hears_again(session: PipeWireSession, recorded: StreamRun[Recorded]) -> Recorded:
@@ -325,8 +322,7 @@ def test_a_guest_keeps_its_pace_while_the_server_is_gone_and_is_heard_when_it_is
         assert run.wait_messages(run.messages_done + 60)
 
     restarted.start()
-    node(restarted, "vsnd-output")
-    heard_again(restarted)
+    await_heard(restarted, 48000)
 
     report = hears_again(restarted, recorded)
     assert played.stop().ok
@@ -340,8 +336,7 @@ def test_a_guest_may_begin_while_the_server_is_gone(restarted: PipeWireSession, 
     run = guest.start_play(audio.numbered(48000), total_frames=1 << 40, period_frames=1024)
     assert run.wait_messages(20)
     restarted.start()
-    node(restarted, "vsnd-output")
-    heard_again(restarted)
+    await_heard(restarted, 48000)
     assert run.stop().ok
 
 
