@@ -25,7 +25,7 @@ from vsnd_hybrid.service.address import activated, bind
 from vsnd_hybrid.service.config import Settings
 from vsnd_hybrid.service.control import ControlSocket
 from vsnd_hybrid.service.errors import ConfigError, ServiceError
-from vsnd_hybrid.service.named import CONTROL, check_name, settings_for
+from vsnd_hybrid.service.named import CONTROL, check_directory, check_name, settings_for
 from vsnd_hybrid.service.notify import ServiceManager
 from vsnd_hybrid.service.sandbox import needs_of
 from vsnd_hybrid.service.users import find_user
@@ -220,6 +220,7 @@ def serve(settings: Settings, directory: str, names: Iterable[str]) -> None:
         It cannot start; the message is one line.
     """
     daemon.log_to_stderr(settings.log_level or "warning")
+    check_directory(directory)
     if settings.socket_path is not None or settings.fd is not None:
         raise ConfigError(
             "socket-path and fd are for one guest; serve makes the socket NAME.sock in --socket-dir for each"
@@ -263,7 +264,7 @@ def _load(settings: Settings) -> None:
             import_module(module)
         except (ImportError, OSError):
             log.debug("%s cannot be loaded: the guest's backend says what that means", module)
-    if settings.user and "{name}" not in settings.user:
+    if settings.user is not None and "{name}" not in settings.user:
         find_user(settings.user)
 
 

@@ -62,7 +62,7 @@ class FileBackend(Backend):
         max_bytes: str = "16G",
     ) -> None:
         directory = Path(dir)
-        if not directory.is_dir():
+        if not (dir and directory.is_dir()):
             raise BackendError(f"option dir={dir}: there is no such directory")
         if not os.access(directory, os.W_OK | os.X_OK):
             raise BackendError(f"option dir={dir}: no permission to write there")
