@@ -28,6 +28,7 @@ from vsnd_hybrid.service.errors import ConfigError, ServiceError
 from vsnd_hybrid.service.named import CONTROL, check_directory, check_name, settings_for
 from vsnd_hybrid.service.notify import ServiceManager
 from vsnd_hybrid.service.sandbox import needs_of
+from vsnd_hybrid.service.stale import sweep
 from vsnd_hybrid.service.users import find_user
 from vsnd_hybrid.vhost import ending_on_signals
 
@@ -241,6 +242,10 @@ def serve(settings: Settings, directory: str, names: Iterable[str]) -> None:
         stack.callback(supervisor.end)
         path = os.path.join(directory, f"{CONTROL}.sock")
         stack.enter_context(ControlSocket(bind(path, Settings()), supervisor, loop))
+        # Ours alone from here on: there is one control socket in a directory.
+        if sweep(directory, supervisor.guests):
+            # Processes of a `serve` that was killed a moment ago are still ending.
+            loop.call_later(END_S, lambda: sweep(directory, supervisor.guests))
         for name in names:
             supervisor.add(name)
         # What is there now is shared by all guests, as long as nobody writes to it: not even the collector.
