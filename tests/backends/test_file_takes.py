@@ -15,16 +15,10 @@ from vsnd_hybrid.logs import LimitedLog
 
 from tests.backends.conftest import OUTPUT, GuestFactory
 from tests.backends.test_file import finished
+from tests.clock import Clock
 from tests.conftest import DaemonFactory
 from tests.guests import audio
 from tests.processes import await_until
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
