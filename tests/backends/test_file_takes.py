@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from vsnd_hybrid.backends import registry
 from vsnd_hybrid.backends.base import BackendError
-from vsnd_hybrid.backends.file.takes import LOOK_S, Takes
+from vsnd_hybrid.backends.file.takes import LOOK_S, Take, Takes
 from vsnd_hybrid.guest import VirtualGuest, numbered
 from vsnd_hybrid.logs import LimitedLog
 
@@ -123,10 +123,17 @@ def test_takes_go_on_when_somebody_made_room(tmp_path: Path, log: LimitedLog, cl
     clock.now = LOOK_S / 2
     assert takes.begin(0) is None, "looked at too often, a directory costs each START its time"
     clock.now = LOOK_S
-    take = takes.begin(0)
-    assert take is not None
-    take.file.close()
-    assert take.path.name == "out-0-take-003.wav"
+    found: list[Take] = []
+
+    def begun() -> bool:
+        if take := takes.begin(0):
+            take.file.close()
+            found.append(take)
+        return bool(found)
+
+    assert not begun(), "START does not wait for a look"
+    await_until(begun, 5, "a take, since there is room")
+    assert [take.path.name for take in found] == ["out-0-take-003.wav"]
 
 
 def test_what_lies_there_at_the_start_counts(tmp_path: Path, log: LimitedLog) -> None:

@@ -85,7 +85,7 @@ class Takes:
         self._last: dict[int, int] = {}
         self._files = 0
         self._bytes = 0
-        self._full = False
+        self._full = self._looking = False
         self._looked_at = clock()
         for stream_id, number, size in self._found():
             self._last[stream_id] = max(number, self._last.get(stream_id, 0))
@@ -151,24 +151,26 @@ class Takes:
     def _has_room(self) -> bool:
         if not self._full and self._fits(self._files, self._bytes):
             return True
-        if self._clock() - self._looked_at >= LOOK_S:
-            self._look_again()
-        if self._full or not self._fits(self._files, self._bytes):
-            self.full()
-            return False
-        return True
+        self.full()
+        if self._clock() - self._looked_at >= LOOK_S and not self._looking:
+            # A directory of many files takes longer than START may: what is found is for the next one.
+            self._looking = True
+            threading.Thread(target=self._look_again, name="file-look", daemon=True).start()
+        return False
 
     def _look_again(self) -> None:
-        self._looked_at = self._clock()
         files = size = 0
         for _, _, more in self._found():
             files += 1
             size += more
             if not self._fits(files, size):
-                return
+                break
         # What other streams are writing now may be counted twice; the next look puts that right.
         with self._lock:
-            self._files, self._bytes, self._full = files, size, False
+            if self._fits(files, size):
+                self._files, self._bytes, self._full = files, size, False
+            self._looked_at = self._clock()
+            self._looking = False
 
     def _fits(self, files: int, size: int) -> bool:
         return (not self._max_takes or files < self._max_takes) and (not self._max_bytes or size < self._max_bytes)
