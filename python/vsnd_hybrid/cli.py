@@ -106,7 +106,7 @@ def plain(arguments: Sequence[str], options: Sequence[Option]) -> dict[str, str 
         if text is None:
             return None
         if option.kind is int:
-            if not (text.isascii() and text.isdigit()):
+            if not (text.isascii() and text.isdigit() and len(text) <= 18):
                 return None
             values[option.key] = int(text)
         elif option.kind is str or (isinstance(option.kind, tuple) and text in option.kind):

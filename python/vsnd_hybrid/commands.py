@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -54,9 +55,10 @@ def _option(option: Option) -> click.Option:
 
 
 def _number(text: str) -> int:
-    if text.isascii() and text.isdigit():
+    # What is allowed for it is said by those who use it; Python refuses to read a number of thousands of digits.
+    if re.fullmatch("-?[0-9]{1,18}", text):
         return int(text)
-    raise click.BadParameter(f"{text!r} is not a whole number.")
+    raise click.BadParameter(f"{text[:80]!r} is not a whole number.")
 
 
 def _run(**values: Any) -> int:

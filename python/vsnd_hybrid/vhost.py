@@ -28,6 +28,8 @@ from vsnd_hybrid._core import DescriptorChain, Event, Listener, PcmRouter, Serve
 from vsnd_hybrid.logs import LimitedLog
 from vsnd_hybrid.loop import Loop
 
+#: Characters of a message that may repeat what a front end sent.
+_LINE_MAX = 200
 #: Chains handled before other events get their turn.
 _BATCH = 64
 
@@ -99,7 +101,7 @@ class Device:
         return b""
 
     def restore(self, state: bytes) -> None:
-        """Go on from what `save` returned in another process; no ring runs yet. Raises ValueError to refuse."""
+        """Go on from what `save` returned in another process; no ring runs yet. Raises ValueError to refuse: a warning in the log."""
         if state:
             raise ValueError("this device has no state")
 
@@ -270,6 +272,9 @@ class DeviceServer:
         answer: bytes | None = b""
         try:
             self.device.restore(state)
+        except ValueError as error:  # a front end may give any bytes
+            self.log.warning("the state was refused: %s", " ".join(str(error).split())[:_LINE_MAX])
+            answer = None
         except Exception as error:  # noqa: BLE001 - as in `_save`
             self.report(f"{type(self.device).__name__}.restore", error)
             answer = None

@@ -8,6 +8,7 @@ import wave
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vsnd_hybrid import wire
@@ -130,11 +131,38 @@ def test_what_the_device_does_not_have_it_refuses_itself(device: Path) -> None:
         with pytest.raises(GuestError, match="refused SET_PARAMS of stream 7: BAD_MSG"):
             guest.play(b"", stream=7)
         with pytest.raises(GuestError, match="NOT_SUPP"):
-            guest.play(bytes(400), rate=60)
-        with pytest.raises(ValueError, match="no rate 12345 Hz"):
-            guest.play(bytes(400), rate=12345)
-        with pytest.raises(ValueError, match="no format"):
-            guest.play(b"", format="MP3")
+            guest.play(bytes(400), rate=384000)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rate": 12345}, "no rate 12345 Hz"),
+        ({"rate": 1}, "no rate 1 Hz"),  # which set_params would take for the code of 8000 Hz
+        ({"format": "MP3"}, "no format"),
+        ({"channels": 0}, "channels is 0: expected a number from 1 to 255"),
+        ({"period_frames": -1}, "period_frames is -1: expected a number from 1 to"),
+        ({"period_frames": 1 << 31}, "period_frames is 2147483648"),
+        ({"periods": 0}, "periods is 0"),
+        ({"periods": 1 << 24}, "periods is 16777216"),
+        ({"total_frames": -1}, "frames to move is -1"),
+        ({"total_frames": 1 << 62}, "frames to move is 4611686018427387904"),
+        ({"message_bytes": 0}, "message_bytes is 0"),
+        ({"pieces": (4, 0)}, "a size in pieces is 0"),
+        ({"stream": -1}, "stream is -1"),
+        ({"stream": 1}, "stream 1 records; those that play: 0"),
+    ],
+)
+def test_what_makes_no_sense_is_said_at_once(device: Path, options: dict[str, Any], said: str) -> None:
+    with VirtualGuest(device) as guest:
+        with pytest.raises(ValueError, match=said):
+            guest.play(bytes(400), **options)
+        assert guest.play(numbered(480)).ok, "nothing was sent"
+
+
+def test_a_stream_that_plays_does_not_record(device: Path) -> None:
+    with VirtualGuest(device) as guest, pytest.raises(ValueError, match="stream 0 plays; those that record: 1"):
+        guest.record(frames=480, stream=0)
 
 
 # ---------------------------------------------------------------- the driver

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vsnd_hybrid._core import DriverQueue, GuestError, SoundDriver
 
 from tests.hostile.chains import LONGEST, Chain, Places, Shape
+from tests.vmms.link import NEED_REPLY, Message
 
 CONTROL, EVENT, TX, RX = range(4)
 QUEUES = (CONTROL, EVENT, TX, RX)
+#: Directions of SET_DEVICE_STATE_FD, and its good answer: the device uses the descriptor that it was given.
+SAVE, LOAD = 0, 1
+NO_DESCRIPTOR = 0x100
 #: Generous: the machine may be busy with other things.
 LIMIT_S = 60.0
+#: Protocol features: whatever is offered.
+ALL_FEATURES = (1 << 64) - 1
 REGIONS = [(0, 4 << 20), (1 << 32, 4 << 20)]
 
 
@@ -23,7 +31,16 @@ class Attacker:
     """A connection of its own, with raw queues. One thread."""
 
     def __init__(self, socket: Path, **options: Any) -> None:
-        self.driver = SoundDriver(str(socket), events=False, regions=REGIONS, connect_timeout=LIMIT_S, **options)
+        self.driver = SoundDriver(
+            str(socket),
+            events=False,
+            regions=REGIONS,
+            connect_timeout=LIMIT_S,
+            protocol_features=ALL_FEATURES,
+            **options,
+        )
+        #: The memory for what is in flight, if the device has one.
+        self._inflight = -1
         self._begin()
 
     def _begin(self) -> None:
@@ -147,5 +164,57 @@ class Attacker:
         self.driver.reset(style)
         self._begin()
 
+    # ------------------------------------------------------------ the monitor's descriptors
+
+    def message(self, message: Message, body: bytes, fds: Sequence[int] = ()) -> bytes | None:
+        """The answer to a message that asks for one; None if the device ended the connection."""
+        try:
+            return self.driver.message(message, body, flags=NEED_REPLY, fds=fds, reply=True)
+        except GuestError:
+            return None
+
+    def save_state(self) -> bytes:
+        """The device's state; its rings stand still."""
+        reading, writing = os.pipe()
+        self._transfer(SAVE, writing)
+        with open(reading, "rb") as pipe:
+            state = pipe.read()
+        assert self.is_state_good()
+        return state
+
+    def load_state(self, state: bytes) -> bool:
+        """Whether the device takes it; its rings stand still."""
+        reading, writing = os.pipe()
+        self._transfer(LOAD, reading)
+        with suppress(BrokenPipeError), open(writing, "wb") as pipe:
+            pipe.write(state)
+        return self.is_state_good()
+
+    def is_state_good(self) -> bool:
+        return self.message(Message.CHECK_DEVICE_STATE, b"") == bytes(8)
+
+    def _transfer(self, direction: int, fd: int) -> None:
+        answer = self.message(Message.SET_DEVICE_STATE_FD, struct.pack("<2I", direction, 0), [fd])
+        os.close(fd)
+        assert answer == struct.pack("<Q", NO_DESCRIPTOR)
+
+    def new_inflight(self, queue_size: int) -> None:
+        """Let the device note what is in flight in new memory."""
+        asked = struct.pack("<2Q2H4x", 0, 0, len(QUEUES), queue_size)
+        about = self.message(Message.GET_INFLIGHT_FD, asked)
+        assert about is not None
+        size, offset, queues, entries = struct.unpack_from("<2Q2H", about)
+        assert (offset, queues, entries) == (0, len(QUEUES), queue_size)
+        self._forget_inflight()
+        self._inflight = os.memfd_create("inflight")
+        os.truncate(self._inflight, size)
+        assert self.message(Message.SET_INFLIGHT_FD, about, [self._inflight]) == bytes(8)
+
+    def _forget_inflight(self) -> None:
+        if self._inflight >= 0:
+            os.close(self._inflight)
+            self._inflight = -1
+
     def close(self) -> None:
         self.driver.kill()
+        self._forget_inflight()

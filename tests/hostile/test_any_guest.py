@@ -7,10 +7,12 @@ stands still stands at its used index and is not written to; memory, descriptors
 
 from __future__ import annotations
 
+import json
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,16 +24,24 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from vsnd_hybrid._core import GuestError
 
 from tests.conftest import DaemonFactory
 from tests.daemon import Daemon
-from tests.hostile.attacker import CONTROL, QUEUES, TX, Attacker
+from tests.hostile.attacker import CONTROL, LOAD, QUEUES, SAVE, TX, Attacker
 from tests.hostile.chains import SHAPES, Shape, shapes
+from tests.hostile.descriptors import KINDS, made
+from tests.vmms.link import Message
 
 #: How much more than at the start the daemon may have.
 MORE_KIB, MORE_DESCRIPTORS, MORE_THREADS, MORE_LOG = 128 << 10, 40, 8, 64 << 10
 
+_LEFT_OUT = "left out"
 queues = st.sampled_from(QUEUES)
+kinds = st.sampled_from(sorted(KINDS))
+values = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40) | st.lists(st.integers(), max_size=3)
+)
 requests = st.binary(max_size=80) | st.builds(
     lambda words, tail: struct.pack(f"<{len(words)}I", *words) + tail,
     st.lists(
@@ -41,6 +51,26 @@ requests = st.binary(max_size=80) | st.builds(
     ),
     st.sampled_from((b"", b"\2\5\7\0", b"\0\xff\xff\xff")),
 )
+
+
+def changed(state: bytes, way: list[int], value: object) -> bytes:
+    """The state with the value that `way` leads to, however deep, replaced by another, or left out."""
+    whole = json.loads(state)
+    inside: Any = whole
+    for step, at in enumerate(way):
+        keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+        if not keys:
+            break
+        key = keys[at % len(keys)]
+        if step + 1 < len(way) and isinstance(inside[key], dict | list):
+            inside = inside[key]
+        elif value == _LEFT_OUT:
+            del inside[key]
+            break
+        else:
+            inside[key] = value
+            break
+    return json.dumps(whole).encode()
 
 
 class Usage:
@@ -67,7 +97,7 @@ class AnyGuest(RuleBasedStateMachine):
 
     @initialize(event_idx=st.booleans(), indirect=st.booleans(), size=st.sampled_from((4, 64, 256)))
     def connect(self, event_idx: bool, indirect: bool, size: int) -> None:
-        self.options = {"event_idx": event_idx, "indirect": indirect, "queue_size": size}
+        self.options: dict[str, Any] = {"event_idx": event_idx, "indirect": indirect, "queue_size": size}
         self.guest = Attacker(self.daemon.socket, **self.options)
 
     # ------------------------------------------------------------ the guest
@@ -153,6 +183,99 @@ class AnyGuest(RuleBasedStateMachine):
         if queue not in self.guest.bases:
             self.guest.driver.replace_kick(queue)
             self.guest.driver.replace_call(queue)
+
+    def _stand_still(self) -> list[int]:
+        """Stop every ring that runs; which they were."""
+        running = [queue for queue in QUEUES if queue not in self.guest.bases]
+        for queue in running:
+            self.guest.stop(queue)
+        return running
+
+    @rule()
+    @precondition(lambda self: not self.guest.wild)
+    def saved_and_restored(self) -> None:
+        """As a monitor that takes a snapshot and goes on from it."""
+        running = self._stand_still()
+        state = self.guest.save_state()
+        assert self.guest.load_state(state)
+        for queue in running:
+            self.guest.start(queue)
+
+    @rule(
+        way=st.lists(st.integers(0, 30), min_size=1, max_size=4),
+        value=values | st.just(_LEFT_OUT),
+        other=st.none() | st.binary(),
+    )
+    def any_state(self, way: list[int], value: object, other: bytes | None) -> None:
+        """A state with something changed, or no state at all. Who knows what it changed, if it was taken."""
+        self._stand_still()
+        state = self.guest.save_state()
+        self.guest.load_state(changed(state, way, value) if other is None else other)
+        for queue in QUEUES:
+            self.guest.driver.start_ring(queue, self.guest.bases[queue])
+        self.guest.push(TX, SHAPES["only writable"], True)
+        self._reconnect()
+
+    @rule(way=st.sampled_from((SAVE, LOAD)), kind=kinds, still=st.booleans(), check=st.booleans())
+    def state_through_anything(self, way: int, kind: str, still: bool, check: bool) -> None:
+        if still:
+            self._stand_still()
+        with made(kind) as fd:
+            self.guest.message(Message.SET_DEVICE_STATE_FD, struct.pack("<2I", way, 0), [fd])
+        # What is not ready, and has no other end, is waited for.
+        if check and "eventfd" not in kind:
+            self.guest.is_state_good()
+        self._reconnect()
+
+    @rule()
+    @precondition(lambda self: not self.guest.wild)
+    def noted_in_flight(self) -> None:
+        """The rings note from their next start on."""
+        running = self._stand_still()
+        self.guest.new_inflight(self.options["queue_size"])
+        for queue in running:
+            self.guest.start(queue)
+
+    @rule(
+        kind=kinds,
+        noise=st.binary(max_size=300),
+        about=st.tuples(
+            st.sampled_from((0, 64, 4096, 66000, 1 << 20, 1 << 40, 2**64 - 1)),
+            st.sampled_from((0, 1, 4096, 2**64 - 4096)),
+            st.sampled_from((0, 1, 4, 65535)),
+            st.sampled_from((0, 1, 3, 64, 32768)),
+        ),
+        shrinks=st.booleans(),
+    )
+    def noted_anywhere(self, kind: str, noise: bytes, about: tuple[int, int, int, int], shrinks: bool) -> None:
+        """What an earlier daemon is said to have noted there is noise; and then the memory may go."""
+        self._stand_still()
+        with made(kind) as fd:
+            with suppress(OSError):
+                os.set_blocking(fd, False)
+                os.pwrite(fd, noise, 0)
+            self.guest.message(Message.SET_INFLIGHT_FD, struct.pack("<2Q2H4x", *about), [fd])
+            with suppress(OSError):
+                if shrinks:
+                    os.truncate(fd, 0)
+            with suppress(GuestError):  # the connection has ended
+                for queue in QUEUES:
+                    self.guest.driver.start_ring(queue, self.guest.bases[queue])
+                self.guest.push(TX, SHAPES["only writable"], True)
+        self._reconnect()
+
+    @rule(queue=queues, kind=kinds, which=st.sampled_from((Message.SET_VRING_KICK, Message.SET_VRING_CALL)))
+    def rung_through_anything(self, queue: int, kind: str, which: Message) -> None:
+        """The other rings must not notice, nor the next front end."""
+        with made(kind) as fd:
+            self.guest.message(which, struct.pack("<Q", queue), [fd])
+            self.guest.push(queue, SHAPES["only writable"], True)
+            other = CONTROL if queue == TX else TX
+            if self.guest.usable(other) and self.guest.message(Message.GET_FEATURES, b"") is not None:
+                head = self.guest.push(other, SHAPES["only writable"], True)
+                if head is not None:
+                    self.guest.await_back(other, head)
+        self._reconnect()
 
     @rule(code=st.integers(0, 60), body=st.binary(max_size=60), flags=st.sampled_from((0, 4, 8, 0xFFFFFFF0)))
     def any_message(self, code: int, body: bytes, flags: int) -> None:

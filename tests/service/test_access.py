@@ -198,6 +198,14 @@ def test_what_the_user_may_not_is_said_at_the_start(start_as_anybody: Callable[.
             "--socket-group: there is no group 'no-such-group'; name one that exists",
         ),
         (("--user", "no-such-user"), "--user no-such-user: there is no user 'no-such-user'; name one that exists"),
+        (("--user", ""), "--user : there is no user ''; name one that exists"),
+        (("--user", ":0"), "there is no user ''; name one that exists"),
+        (("--user", "9" * 5000), "name one that exists"),
+        (("--socket-group", ""), "--socket-group: there is no group ''; name one that exists"),
+        (("--socket-mode", ""), "--socket-mode is ''; allowed: octal permissions such as 0660"),
+        (("--config", ""), "--config is empty"),
+        (("--backend", ""), "unknown backend ''"),
+        (("--backend", "file,dir="), "option dir=: there is no such directory"),
         (("--user", "4000000"), "there is no user '4000000'; name one that exists, or give UID:GROUP"),
         (("--user", "root"), "this is root; name the user whose audio session it shall be"),
         (("--user", "4000000:no-such-group"), "there is no group 'no-such-group'"),
@@ -205,6 +213,17 @@ def test_what_the_user_may_not_is_said_at_the_start(start_as_anybody: Callable[.
 )
 def test_a_mistake_is_one_line(run_dir: Path, arguments: tuple[str, ...], said: str) -> None:
     assert said in refused("--socket-path", str(run_dir / "s"), "--backend", "null", *arguments)
+
+
+def test_an_empty_user_in_a_file_does_not_mean_root(run_dir: Path) -> None:
+    file = run_dir / "vsnd.toml"
+    file.write_text('backend = "null"\nuser = ""\n')
+    assert "there is no user ''" in refused("--socket-path", str(run_dir / "s"), "--config", str(file))
+
+
+def test_an_empty_path_of_the_socket_is_a_mistake() -> None:
+    assert "socket's path is empty" in refused("--socket-path", "", "--backend", "null")
+    assert "both given" in refused("--socket-path", "", "--fd", "0")
 
 
 def test_the_mode_of_a_socket_that_somebody_else_made_is_theirs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from vsnd_hybrid.guest import VirtualGuest
+from vsnd_hybrid.service.stale import sweep
 
 from tests.daemon import executable, listening
 from tests.guests import audio
@@ -107,6 +109,57 @@ def finished(serving: Serving, name: str) -> Path:
 
     await_until(closed, 10, f"the take of {name} to be finished")
     return serving.take(name)
+
+
+def dead_socket(path: Path) -> Path:
+    with socket.socket(socket.AF_UNIX) as unused:
+        unused.bind(str(path))
+    return path
+
+
+def test_sockets_that_a_killed_server_left_are_removed_and_nothing_else_is(serve: Serve, run_dir: Path) -> None:
+    first = serve("stays", "goes", "played")
+    with VirtualGuest(first.path("played")) as guest, guest.playing():
+        first.process.kill()
+    assert first.path("goes").is_socket()
+    foreign = [run_dir / "notes.sock", run_dir / "no guest.sock", run_dir / "other.socket", run_dir / "link.sock"]
+    foreign[0].write_text("precious")
+    dead_socket(foreign[1])
+    dead_socket(foreign[2])
+    foreign[3].symlink_to(foreign[2])
+    other_s = dead_socket(run_dir / "other-user-s.sock")
+    if os.geteuid() == 0:
+        os.chown(other_s, 65534, 65534)
+    with socket.socket(socket.AF_UNIX) as bound, socket.socket(socket.AF_UNIX) as living:
+        bound.bind(str(run_dir / "bound.sock"))
+        living.bind(str(run_dir / "living.sock"))
+        living.listen()
+        second = serve("stays")
+        await_until(
+            lambda: not (second.path("goes").exists() or second.path("played").exists()), 10, "an empty directory"
+        )
+        assert listening(second.path("stays"))
+        assert second.path("bound").is_socket()
+        assert listening(second.path("living"))
+        living.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            living.accept()  # it was not even connected to
+    assert all(path.exists() for path in foreign)
+    assert other_s.is_socket() == (os.geteuid() == 0)
+    second.process.signal(signal.SIGTERM)
+    assert second.process.wait() == 0
+
+
+def test_what_cannot_be_removed_is_told(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+    path = dead_socket(run_dir / "phone.sock")
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert not sweep(str(run_dir), ())
+    assert f"{path} was left by a 'serve' that was killed, and stays: Operation not permitted" in caplog.text
 
 
 def test_sixteen_guests_play_at_once_and_each_is_heard_whole_in_its_own_place(serve: Serve, run_dir: Path) -> None:

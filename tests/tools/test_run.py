@@ -254,6 +254,30 @@ def test_a_descriptor_that_is_not_open() -> None:
     assert "--fd 977: not an open descriptor" in refused("--fd", "977")
 
 
+def test_a_socket_that_nobody_can_come_in_by(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as unused:
+        for _ in range(2):
+            assert "neither a listening nor a connected socket" in refused(
+                "--fd", str(unused.fileno()), fds=(unused.fileno(),)
+            )
+            if not path.exists():
+                unused.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "status"),
+    [
+        (("--outputs", "-1"), "--outputs is -1; allowed: a number from 0 to 32", 1),
+        (("--inputs=33",), "--inputs is 33; allowed: a number from 0 to 32", 1),
+        (("--rt-priority", "-1"), "--rt-priority is -1; allowed: a number from 0", 1),
+        (("--outputs", "9" * 5000), "is not a whole number", 2),
+        (("--outputs", "two"), "'two' is not a whole number", 2),
+    ],
+)
+def test_a_number_that_is_not_allowed(path: Path, arguments: tuple[str, ...], said: str, status: int) -> None:
+    assert said in refused("--socket-path", str(path), *arguments, status=status)
+
+
 def test_a_descriptor_that_is_no_socket(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         assert "not a socket" in refused("--fd", str(file.fileno()), fds=(file.fileno(),))

@@ -103,6 +103,23 @@ def test_the_command_line_overrides_the_file() -> None:
     )
 
 
+def test_what_the_command_line_says_is_empty_is_not_what_the_file_says() -> None:
+    file = Settings(user="vm", socket_group="kvm", socket_path="/a")
+    assert Settings(user="", socket_group="", socket_path="").over(file) == Settings(
+        user="", socket_group="", socket_path=""
+    )
+
+
+def test_as_many_streams_can_be_described_as_counted(tmp_path: Path) -> None:
+    described = "".join(f'[[stream]]\ndirection = "{way}"\n' for way in ("output", "input") * 32)
+    assert len(read(tmp_path, described).all_streams()) == len(Settings(outputs=32, inputs=32).all_streams()) == 64
+
+
+def test_a_number_that_python_does_not_read_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="thousands of digits"):
+        read(tmp_path, f"outputs = {'9' * 5000}\n")
+
+
 def test_a_descriptor_on_the_command_line_replaces_the_path_of_the_file() -> None:
     assert Settings(fd=3).over(Settings(socket_path="/a")) == Settings(fd=3)
 
@@ -142,6 +159,9 @@ STREAM = '\n\n[[stream]]\ndirection = "output"\n'
         (f"{STREAM}latency = 0\n", 5, "latency is 0", "or frames from 1 to 65536"),
         (f"{STREAM}latency = 1.5\n", 5, "latency is a number with a fraction", '"power"'),
         (f'{STREAM}formats = [\n  "S16",\n  "S17",\n]\n', 5, 'unknown format "S17"', '"S16"'),
+        (f"{STREAM}formats = []\n", 5, "formats is empty", '"S16"'),
+        (f"{STREAM}rates = []\n", 5, "rates is empty", "48000"),
+        (f"{STREAM}channels = []\n", 5, "channels is []", "[smallest, largest]"),
         (f'{STREAM}formats = "S16"\n', 5, "formats is a string", "a list of"),
         (f"{STREAM}rates = [44100, 48001]\n", 5, "unknown rate 48001", "48000"),
         (f'{STREAM}rates = [44100, "48000"]\n', 5, "item 2 of rates is a string", "48000"),
@@ -175,7 +195,7 @@ STREAM = '\n\n[[stream]]\ndirection = "output"\n'
             'backend "auto" has no "remote"',
             "latency, props, target",
         ),
-        (STREAM * 33, 131, "33 streams", "at most 32"),
+        (STREAM * 33, 131, "33 outputs", "at most 32 each way"),
     ],
 )
 def test_a_mistake_is_told_with_its_line_and_what_is_allowed(

@@ -7,12 +7,7 @@ import logging
 import pytest
 from vsnd_hybrid.logs import LimitedLog
 
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -47,9 +47,10 @@ class Host:
         return [_samples(path) for path in self.files(stream)]
 
     def take(self, stream: int = 0) -> bytes:
-        """As `takes`; there is one."""
-        (take,) = self.takes(stream)
-        return take
+        """As `takes`; there is one, or none if no frame was heard."""
+        takes = self.takes(stream)
+        assert len(takes) <= 1
+        return takes[0] if takes else b""
 
     def await_heard(self, frames: int) -> None:
         """Wait until so many frames of the only take have been heard."""

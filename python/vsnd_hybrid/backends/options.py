@@ -51,9 +51,18 @@ def boolean(name: str, text: str) -> bool:
 
 def number(name: str, text: str, lowest: int, highest: int) -> int:
     """A whole number in a range. Raises `BackendError` if `text` is none."""
-    if text.isascii() and text.isdigit() and lowest <= int(text) <= highest:
+    # Python refuses to read a number of thousands of digits.
+    if text.isascii() and text.isdigit() and len(text) <= 18 and lowest <= int(text) <= highest:
         return int(text)
     raise BackendError(f"option {name}={text}: expected a whole number from {lowest} to {highest}")
+
+
+def size(name: str, text: str) -> int:
+    """Bytes: a whole number, with K, M, G or T behind it for powers of 1024. Raises `BackendError` if `text` is none."""
+    digits, power = (text[:-1], "KMGT".find(text[-1].upper()) + 1) if text[-1:].isalpha() else (text, 0)
+    if digits.isascii() and digits.isdigit() and len(digits) <= 18 and (power or not text[-1].isalpha()):
+        return int(digits) << 10 * power
+    raise BackendError(f"option {name}={text}: expected bytes, such as 500M or 16G")
 
 
 def choice(name: str, text: str, choices: tuple[str, ...]) -> str:

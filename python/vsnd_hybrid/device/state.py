@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from vsnd_hybrid.device.life import State
 from vsnd_hybrid.wire import PcmSetParams, Status
 
+#: No ring is larger (2.7).
+QUEUE_MAX = 1 << 15
 #: Changes when an older reader could not read it.
 VERSION = 1
 
@@ -49,18 +51,16 @@ class DeviceState(NamedTuple):
     @classmethod
     def unpack(cls, data: bytes) -> DeviceState:
         """From what `pack` returned. ValueError, in one line, for anything else: a front end may give us any bytes."""
-        import json
-
         try:
-            content: Any = json.loads(data)
-            version = content["version"]
+            content: Any = _json(data)
+            version = _number(content["version"])
             if version != VERSION:
                 raise ValueError(f"a device state of version {version}; this is version {VERSION}")
             streams = [
                 StreamState(
                     State(state),
                     PcmSetParams.unpack(bytes.fromhex(params)) if params else None,
-                    (_numbers(heads), _number(consumed, 1 << 32)),
+                    (_heads(heads), _number(consumed, 1 << 32)),
                 )
                 for state, params, heads, consumed in content["streams"]
             ]
@@ -71,14 +71,24 @@ class DeviceState(NamedTuple):
         return cls(streams, jacks, answers)
 
 
+def _json(data: bytes) -> Any:
+    import json
+
+    try:
+        return json.loads(data)
+    except ValueError as error:  # no UTF-8, no JSON, or a number of thousands of digits
+        raise ValueError(f"this is no device state: {error}") from error
+
+
 def _number(value: Any, end: int = 1 << 16) -> int:
-    if not isinstance(value, int) or not 0 <= value < end:
+    # True is an int, and 1.0 equals one.
+    if type(value) is not int or not 0 <= value < end:
         raise ValueError(f"this is no device state: {value!r:.20} is not a number below {end}")
     return value
 
 
-def _numbers(values: Any) -> list[int]:
-    numbers = [_number(value) for value in values]
+def _heads(values: Any) -> list[int]:
+    numbers = [_number(value, QUEUE_MAX) for value in values]
     if len(set(numbers)) != len(numbers):
         raise ValueError("this is no device state: a message occurs twice")
     return numbers

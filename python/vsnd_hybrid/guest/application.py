@@ -11,8 +11,8 @@ from vsnd_hybrid._core import GuestError, SoundDriver
 from vsnd_hybrid.guest.infos import StreamInfo
 from vsnd_hybrid.guest.reports import Message, Playback, Recording, StreamReport
 from vsnd_hybrid.guest.run import StreamRun
-from vsnd_hybrid.guest.samples import as_bytes, frame_bytes, numbered, rate_code
-from vsnd_hybrid.wire import PcmFeature, PcmFormat
+from vsnd_hybrid.guest.samples import U32_MAX, as_bytes, checked, frame_bytes, numbered
+from vsnd_hybrid.wire import RATE_CODES, PcmFeature, PcmFormat
 
 if TYPE_CHECKING:
     from vsnd_hybrid.guest.samples import Samples
@@ -82,6 +82,8 @@ class Application:
 
         Raises
         ------
+        ValueError
+            A parameter makes no sense: it is no number that a request can carry, no rate in Hz, or a stream of the other direction.
         GuestError
             The device refuses, or does not answer.
         """
@@ -119,12 +121,17 @@ class Application:
 
     def _pick(self, stream: int | None, *, capture: bool) -> StreamInfo | None:
         """The stream that is meant; None if the device does not have it, and shall say so itself."""
-        for info in self.streams:
-            if info.id == stream or (stream is None and info.capture == capture):
-                return info
+        wanted = [info for info in self.streams if info.capture == capture]
         if stream is None:
-            raise GuestError(f"the device has no {'input' if capture else 'output'} stream")
-        return None
+            if not wanted:
+                raise GuestError(f"the device has no {'input' if capture else 'output'} stream")
+            return wanted[0]
+        found = next((info for info in self.streams if info.id == stream), None)
+        if found and found.capture != capture:
+            does, to_do = ("plays", "record") if capture else ("records", "play")
+            ids = ", ".join(str(info.id) for info in wanted) or "none"
+            raise ValueError(f"stream {stream} {does}; those that {to_do}: {ids}")
+        return found
 
     def _start(
         self,
@@ -147,13 +154,23 @@ class Application:
         starve: tuple[int, float] | None = None,
         stall: float = 5.0,
     ) -> StreamRun[_R]:
+        size = frame_bytes(format, channels)
+        number = info.id if info else stream or 0
+        period_bytes = period_frames * size
+        checked("stream", number, 0)
+        checked("period_frames", period_frames, 1, U32_MAX // size)
+        checked("periods", periods, 1, U32_MAX // period_bytes)
+        checked("frames to move", total_bytes // size, 0, _ENDLESS)
+        if message_bytes is not None:
+            checked("message_bytes", message_bytes, 1)
+        for piece in pieces:
+            checked("a size in pieces", piece, 1)
+        if rate not in RATE_CODES:
+            raise ValueError(f"no rate {rate} Hz: expected one of {', '.join(map(str, RATE_CODES))}")
         features = 0
         for feature, wanted in (PcmFeature.MSG_POLLING, polling), (PcmFeature.EVT_XRUNS, xruns):
             if wanted or (wanted is None and info is not None and feature.name in info.features):
                 features |= 1 << feature
-        size = frame_bytes(format, channels)
-        number = info.id if info else stream or 0
-        period_bytes = period_frames * size
         about = {
             "stream": number,
             "format": format,
@@ -172,7 +189,7 @@ class Application:
             features=features,
             channels=channels,
             format=PcmFormat[format],
-            rate=rate_code(rate),
+            rate=RATE_CODES[rate],
             message_bytes=message_bytes,
             pieces=list(pieces),
             indirect=indirect,

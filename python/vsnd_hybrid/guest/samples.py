@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from vsnd_hybrid._core import numbered_frames
 from vsnd_hybrid.wire import RATE_CODES, SAMPLES, PcmFormat
@@ -26,6 +26,16 @@ _DTYPES = {
 _SCALE = {"S16": 2.0**15, "S24": 2.0**23, "S32": 2.0**31}
 
 
+#: What a request's field of 32 bits holds.
+U32_MAX: Final = (1 << 32) - 1
+
+
+def checked(what: str, number: int, lowest: int, highest: int = U32_MAX) -> None:
+    """ValueError if `number` is not from `lowest` to `highest`."""
+    if not lowest <= number <= highest:
+        raise ValueError(f"{what} is {number}: expected a number from {lowest} to {highest}")
+
+
 def frame_bytes(format: str, channels: int) -> int:
     """Bytes of a frame. ValueError if the format is unknown or has no whole bytes."""
     try:
@@ -35,6 +45,7 @@ def frame_bytes(format: str, channels: int) -> int:
         raise ValueError(f"no format {format!r}: expected one of {names}") from None
     if not width:
         raise ValueError(f"format {format} has no whole bytes a sample")
+    checked("channels", channels, 1, 255)
     return width * channels
 
 
@@ -63,7 +74,7 @@ def as_bytes(
     view = memoryview(cast("Buffer", data))
     kind = view.format.lstrip("<=@") if view.format else "B"
     if kind in ("B", "c") and view.ndim == 1:
-        return view.tobytes(), format or "S16", channels or 2
+        return view.tobytes(), format or "S16", 2 if channels is None else channels
     if kind == "B":
         native = "U8"
     elif kind == "l":
@@ -75,7 +86,7 @@ def as_bytes(
             f"an array of type {view.format!r} with {view.ndim} dimensions: expected (frames, channels) of samples"
         )
     shape = view.shape or (1,)
-    width = shape[1] if view.ndim == 2 else channels or 1
+    width = shape[1] if view.ndim == 2 else 1 if channels is None else channels
     if kind not in "fd":
         return view.tobytes(), format or native, width
     wanted = format or ("FLOAT" if "FLOAT" in offered else "S16")

@@ -26,13 +26,16 @@ class Address:
         self._activated = activated()
         self._fd = _ACTIVATED_FD if self._activated else settings.fd
         self._path = settings.socket_path or ""
-        if self._activated and (self._path or settings.fd is not None):
+        pathless = settings.socket_path is None
+        if self._activated and not (pathless and settings.fd is None):
             raise ConfigError("the service manager passed a socket, and --socket-path or --fd is given; leave it out")
         if self._fd is None:
+            if pathless:
+                raise ConfigError("no socket: give --socket-path PATH, --fd N, or socket-path in the configuration")
             check_path(self._path)
             _group(settings.socket_group)
             return
-        if self._path:
+        if not pathless:
             raise ConfigError("--fd and --socket-path are both given; one of them is needed")
         if settings.socket_mode is not None or settings.socket_group is not None:
             raise ConfigError("--socket-mode and --socket-group are for --socket-path; who makes a socket sets them")
@@ -109,7 +112,7 @@ def _group(name: str | None) -> int | None:
 def check_path(path: str) -> None:
     """Whether a socket can be made at `path`, as far as can be seen. Raises `ServiceError`."""
     if not path:
-        raise ConfigError("no socket: give --socket-path PATH, --fd N, or socket-path in the configuration")
+        raise ConfigError("the socket's path is empty; it is where the socket is made")
     length = len(os.fsencode(path))
     if length > _PATH_BYTES:
         raise ServiceError(
@@ -139,3 +142,10 @@ def _check_descriptor(fd: int, name: str) -> None:
     with socket.socket(fileno=os.dup(fd)) as found:
         if found.family != socket.AF_UNIX or found.type != socket.SOCK_STREAM:
             raise ServiceError(f"{name}: not a Unix stream socket; a listening or a connected one is needed")
+        if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            try:
+                found.getpeername()
+            except OSError:
+                raise ServiceError(
+                    f"{name}: neither a listening nor a connected socket; one of them is needed"
+                ) from None

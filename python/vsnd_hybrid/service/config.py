@@ -14,7 +14,7 @@ from vsnd_hybrid.backends.base import BackendError
 from vsnd_hybrid.backends.options import BackendSpec
 from vsnd_hybrid.service.errors import ConfigError
 
-#: Streams of one device, each way. A stream costs the guest a PCM device.
+#: Streams of one device, each way, counted or described. A stream costs the guest a PCM device.
 MAX_STREAMS = 32
 LOG_LEVELS = ("error", "warning", "info", "debug")
 SANDBOX_MODES = ("auto", "strict", "none")
@@ -70,21 +70,11 @@ class Settings(NamedTuple):
         """
         if file.streams and (self.outputs is not None or self.inputs is not None):
             raise ConfigError("--outputs and --inputs count streams that the configuration describes; leave them out")
-        socket_path = file.socket_path if self.fd is None else None
-        return self._replace(
-            socket_path=self.socket_path or socket_path,
-            backend=self.backend or file.backend,
-            outputs=file.outputs if self.outputs is None else self.outputs,
-            inputs=file.inputs if self.inputs is None else self.inputs,
-            log_level=self.log_level or file.log_level,
-            sandbox=self.sandbox or file.sandbox,
-            user=self.user or file.user,
-            rt_priority=file.rt_priority if self.rt_priority is None else self.rt_priority,
-            mlock=self.mlock or file.mlock,
-            socket_mode=file.socket_mode if self.socket_mode is None else self.socket_mode,
-            socket_group=self.socket_group or file.socket_group,
-            streams=file.streams,
-        )
+        if self.fd is not None:
+            file = file._replace(socket_path=None)
+        # What is empty was said: an empty user must not become "stay root".
+        said = {key: value for key, value in self._asdict().items() if value is not None and key != "streams"}
+        return file._replace(**said)
 
     def backends(self) -> tuple[BackendSpec, ...]:
         """Every backend that a stream uses, once. Raises `ConfigError` as `all_streams`."""
@@ -133,6 +123,8 @@ def from_options(
         raise ConfigError(f"--rt-priority is {settings.rt_priority}; allowed: a number from 0 (none) to {PRIORITY_MAX}")
     if config is None:
         return settings
+    if not config:
+        raise ConfigError("--config is empty; it is the path of a file")
     from vsnd_hybrid.service import toml
 
     return settings.over(toml.load(config, spec))

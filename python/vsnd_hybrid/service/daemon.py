@@ -46,7 +46,7 @@ def serve(settings: Settings, *, guest: str = "", parent: int | None = None) -> 
     """
     log_to_stderr(settings.log_level or "warning", guest)
     address = Address(settings)
-    become = _user(settings.user) if settings.user else None
+    become = None if settings.user is None else _user(settings.user)
     walls = Sandbox(settings.sandbox or "auto")
     timely = Timeliness(settings)
     engines = Engines()

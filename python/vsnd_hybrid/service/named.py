@@ -27,6 +27,13 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_directory(directory: str) -> str:
+    """`directory`, if it can be one. Raises `ConfigError`: an empty one would be the current directory."""
+    if not directory:
+        raise ConfigError("--socket-dir is empty; name the directory of the guests' sockets")
+    return directory
+
+
 def settings_for(name: str, settings: Settings, fd: int) -> Settings:
     """The settings of the guest `name`, whose listening socket is `fd`: what they say of the socket has been done."""
     return settings._replace(

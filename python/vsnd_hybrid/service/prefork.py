@@ -25,9 +25,10 @@ from vsnd_hybrid.service.address import activated, bind
 from vsnd_hybrid.service.config import Settings
 from vsnd_hybrid.service.control import ControlSocket
 from vsnd_hybrid.service.errors import ConfigError, ServiceError
-from vsnd_hybrid.service.named import CONTROL, check_name, settings_for
+from vsnd_hybrid.service.named import CONTROL, check_directory, check_name, settings_for
 from vsnd_hybrid.service.notify import ServiceManager
 from vsnd_hybrid.service.sandbox import needs_of
+from vsnd_hybrid.service.stale import sweep
 from vsnd_hybrid.service.users import find_user
 from vsnd_hybrid.vhost import ending_on_signals
 
@@ -220,6 +221,7 @@ def serve(settings: Settings, directory: str, names: Iterable[str]) -> None:
         It cannot start; the message is one line.
     """
     daemon.log_to_stderr(settings.log_level or "warning")
+    check_directory(directory)
     if settings.socket_path is not None or settings.fd is not None:
         raise ConfigError(
             "socket-path and fd are for one guest; serve makes the socket NAME.sock in --socket-dir for each"
@@ -240,6 +242,10 @@ def serve(settings: Settings, directory: str, names: Iterable[str]) -> None:
         stack.callback(supervisor.end)
         path = os.path.join(directory, f"{CONTROL}.sock")
         stack.enter_context(ControlSocket(bind(path, Settings()), supervisor, loop))
+        # Ours alone from here on: there is one control socket in a directory.
+        if sweep(directory, supervisor.guests):
+            # Processes of a `serve` that was killed a moment ago are still ending.
+            loop.call_later(END_S, lambda: sweep(directory, supervisor.guests))
         for name in names:
             supervisor.add(name)
         # What is there now is shared by all guests, as long as nobody writes to it: not even the collector.
@@ -263,7 +269,7 @@ def _load(settings: Settings) -> None:
             import_module(module)
         except (ImportError, OSError):
             log.debug("%s cannot be loaded: the guest's backend says what that means", module)
-    if settings.user and "{name}" not in settings.user:
+    if settings.user is not None and "{name}" not in settings.user:
         find_user(settings.user)
 
 

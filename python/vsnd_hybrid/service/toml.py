@@ -69,8 +69,8 @@ class _Stream(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     target: str = ""
     latency: str | int = ""
     name: str = ""
-    formats: list[str] = []
-    rates: list[int] = []
+    formats: list[str] | None = None
+    rates: list[int] | None = None
     channels: int | list[int] | None = None
     options: dict[str, Scalar] = {}
 
@@ -122,6 +122,8 @@ def load(path: str | Path, backend: BackendSpec | None = None) -> Settings:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax(str(path), text, str(error))) from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path}: a number of thousands of digits, or lists in lists without end") from None
     try:
         settings = _settings(data)
         _check_streams(settings, backend)
@@ -190,8 +192,12 @@ def _settings(data: dict[str, Any]) -> Settings:
     socket_mode = None if file.socket_mode is None else permissions(file.socket_mode)
     if file.socket_mode is not None and socket_mode is None:
         raise _WrongError(("socket-mode",), f'socket-mode is "{file.socket_mode}"')
-    if len(file.stream) > MAX_STREAMS:
-        raise _WrongError(("stream", MAX_STREAMS), f"{len(file.stream)} streams", f"at most {MAX_STREAMS}")
+    for direction in ("output", "input"):
+        of_it = [index for index, stream in enumerate(file.stream) if stream.direction == direction]
+        if len(of_it) > MAX_STREAMS:
+            raise _WrongError(
+                ("stream", of_it[MAX_STREAMS]), f"{len(of_it)} {direction}s", f"at most {MAX_STREAMS} each way"
+            )
     return Settings(
         socket_path=file.socket_path,
         backend=_backend(file.backend, ("backend",)),
@@ -210,10 +216,13 @@ def _settings(data: dict[str, Any]) -> Settings:
 
 def _stream(stream: _Stream, index: int) -> StreamSettings:
     place: Place = ("stream", index)
-    for number, name in enumerate(stream.formats):
+    for key in ("formats", "rates"):
+        if getattr(stream, key) == []:
+            raise _WrongError((*place, key), f"{key} is empty")
+    for number, name in enumerate(stream.formats or ()):
         if name not in PcmFormat.__members__:
             raise _WrongError((*place, "formats", number), f'unknown format "{name}"')
-    for number, rate in enumerate(stream.rates):
+    for number, rate in enumerate(stream.rates or ()):
         if rate not in RATES:
             raise _WrongError((*place, "rates", number), f"unknown rate {rate}")
     if stream.latency != "" and not latency.valid(str(stream.latency)):
@@ -230,8 +239,8 @@ def _stream(stream: _Stream, index: int) -> StreamSettings:
         target=stream.target,
         latency=str(stream.latency),
         name=stream.name,
-        formats=tuple(stream.formats),
-        rates=tuple(stream.rates),
+        formats=tuple(stream.formats or ()),
+        rates=tuple(stream.rates or ()),
         channels=channels,
         options=_strings(stream.options),
     )

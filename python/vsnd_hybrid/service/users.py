@@ -23,10 +23,10 @@ def find_user(text: str) -> User:
     """The user that ``NAME|UID[:GROUP]`` means; without GROUP in its own group. Raises `ConfigError`."""
     name, colon, group = text.partition(":")
     try:
-        entry = pwd.getpwuid(int(name)) if name.isascii() and name.isdigit() else pwd.getpwnam(name)
+        entry = pwd.getpwuid(int(name)) if _is_number(name) else pwd.getpwnam(name)
         user = User(entry.pw_uid, entry.pw_gid, entry.pw_name, entry.pw_dir)
     except (KeyError, OverflowError):
-        if not (name.isascii() and name.isdigit() and group and int(name) < 2**32 - 1):
+        if not (_is_number(name) and group):
             known = "name one that exists" + (", or give UID:GROUP" if name.isdigit() else "")
             raise ConfigError(f"--user {text}: there is no user {name!r}; {known}") from None
         user = User(int(name), 0, name, "/")
@@ -41,12 +41,16 @@ def find_group(text: str, option: str = "--socket-group") -> int:
     """The number of the group ``NAME|GID``. Raises `ConfigError`."""
     import grp
 
-    if text.isascii() and text.isdigit() and int(text) < 2**32 - 1:
+    if _is_number(text):
         return int(text)
     try:
         return grp.getgrnam(text).gr_gid
     except KeyError:
         raise ConfigError(f"{option}: there is no group {text!r}; name one that exists, or its number") from None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 2**32 - 1
 
 
 def become(user: User) -> None:

@@ -7,12 +7,12 @@ import os
 import socket
 
 from vsnd_hybrid.service.errors import ServiceError
-from vsnd_hybrid.service.named import CONTROL
+from vsnd_hybrid.service.named import CONTROL, check_directory
 
 
 def ask(directory: str, request: str) -> str:
     """Send one request to the server in `directory`; returns what stands behind its ``ok``. Raises `ServiceError`."""
-    path = os.path.join(directory, f"{CONTROL}.sock")
+    path = os.path.join(check_directory(directory), f"{CONTROL}.sock")
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.connect(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,10 @@ from vsnd_hybrid.backends.base import (
 )
 from vsnd_hybrid.backends.file import media
 from vsnd_hybrid.backends.file.stream import PlaybackStream, RecordingStream
+from vsnd_hybrid.backends.file.takes import Takes
 from vsnd_hybrid.backends.formats import CHANNELS_MAX, RATES, SAMPLE_BYTES
-from vsnd_hybrid.backends.options import boolean, choice
+from vsnd_hybrid.backends.options import boolean, choice, number, size
+from vsnd_hybrid.logs import LimitedLog
 
 __all__ = ["FileBackend"]
 
@@ -40,22 +43,43 @@ class FileBackend(Backend):
         The sound file that is captured; without one capture is silence. The guest is offered just its format.
     loop
         Whether it begins anew at its end. If not, silence follows.
+    max_takes, max_bytes
+        How many takes may lie in `dir`, and of how many bytes (``16G``); 0: any number. What the guest plays beyond that is not written:
+        it keeps its pace, and a warning says so.
     """
 
     name: ClassVar[str] = "file"
     stream_options: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, *, dir: str = ".", format: str = "wav", input: str = "", loop: str = "false") -> None:
-        self._directory = Path(dir)
-        if not self._directory.is_dir():
+    def __init__(
+        self,
+        *,
+        dir: str = ".",
+        format: str = "wav",
+        input: str = "",
+        loop: str = "false",
+        max_takes: str = "1000",
+        max_bytes: str = "16G",
+    ) -> None:
+        directory = Path(dir)
+        if not (dir and directory.is_dir()):
             raise BackendError(f"option dir={dir}: there is no such directory")
-        if not os.access(self._directory, os.W_OK | os.X_OK):
+        if not os.access(directory, os.W_OK | os.X_OK):
             raise BackendError(f"option dir={dir}: no permission to write there")
         self._kind = choice("format", format, tuple(media.WRITABLE))
         if self._kind != "wav":
             media.load_soundfile()
         self._input = Path(input) if input else None
         self._loop = boolean("loop", loop)
+        # One for all streams: a guest that makes new ones is limited all the same.
+        self._log = LimitedLog(logging.getLogger(__name__))
+        self._takes = Takes(
+            directory,
+            self._kind,
+            number("max_takes", max_takes, 0, 10**9),
+            size("max_bytes", max_bytes),
+            self._log,
+        )
         self._input_capabilities = _of_file(self._input) if self._input else _ANY
 
     @classmethod
@@ -77,12 +101,12 @@ class FileBackend(Backend):
 
     def open(self, port: PcmPort, params: PcmParams, events: EventSink) -> EngineStream:
         if params.direction is Direction.OUTPUT:
-            return PlaybackStream(port, params, events, self._directory, self._kind)
+            return PlaybackStream(port, params, events, self._takes, self._kind, self._log)
         reader = media.open_reader(self._input) if self._input else None
         if reader and (reader.format, reader.rate, reader.channels) != (params.format, params.rate, params.channels):
             reader.close()
             raise BackendError(f"{self._input} is no longer what the guest was offered: restart the daemon")
-        return RecordingStream(port, params, events, reader, self._loop)
+        return RecordingStream(port, params, events, reader, self._loop, self._log)
 
 
 _ANY = PcmCapabilities(frozenset(SAMPLE_BYTES), RATES, 1, CHANNELS_MAX)

@@ -6,18 +6,16 @@ It is not part of the audio path: the clock's native thread keeps the guest's pa
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Final
 
 from vsnd_hybrid._core import ClockPort, PcmPort
 from vsnd_hybrid.backends.base import BackendError, EngineEvent, EngineStream, EventSink, PcmParams
 from vsnd_hybrid.backends.file import media
-
-log = logging.getLogger(__name__)
+from vsnd_hybrid.backends.file.takes import Take, Takes
+from vsnd_hybrid.logs import LimitedLog
 
 #: How old the lengths in a header may be while a take is written.
 SYNC_S: Final = 1.0
@@ -29,12 +27,14 @@ CHUNK_FRAMES: Final = 4096
 class PlaybackStream(EngineStream):
     """Writes what the guest plays: a file from the first START to RELEASE."""
 
-    def __init__(self, port: PcmPort, params: PcmParams, events: EventSink, directory: Path, kind: str) -> None:
+    def __init__(
+        self, port: PcmPort, params: PcmParams, events: EventSink, takes: Takes, kind: str, log: LimitedLog
+    ) -> None:
         self._stream_id, self._params, self._events = port.stream_id, params, events
-        self._directory, self._kind = directory, kind
+        self._takes, self._kind, self._log = takes, kind, log
         self._clock = ClockPort(port, tap=True)
-        self._writer: media.Writer | None = None
-        self._path = directory
+        self._writer: _TakeWriter | None = None
+        self._path: Path | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -53,30 +53,14 @@ class PlaybackStream(EngineStream):
             self._thread.join()
             self._thread = None
 
-    def _next_take(self) -> media.Writer:
-        """A new file, numbered behind the last one that is there. Raises `BackendError`."""
-        name = f"out-{self._stream_id}-take-{{:03}}.{self._kind}"
-        number = 1
-        while True:
-            self._path = self._directory / name.format(number)
-            try:
-                file = cast(BinaryIO, self._path.open("x+b", buffering=0))
-                break
-            except FileExistsError:
-                number += 1
-            except OSError as error:
-                raise BackendError(f"cannot write {self._path}: {error.strerror}") from error
-        log.info("stream %d: writing %s", self._stream_id, self._path)
-        try:
-            return media.create(file, self._kind, self._params.format, self._params.rate, self._params.channels)
-        except (OSError, BackendError) as error:
-            with contextlib.suppress(OSError):  # what could not be written is tried again by close
-                file.close()
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-            if isinstance(error, OSError):
-                raise BackendError(f"cannot write {self._path}: {error.strerror}") from error
-            raise
+    def _next_take(self) -> _TakeWriter | None:
+        """A new take; None where the directory is full: the guest plays on unheard. Raises `BackendError`."""
+        take = self._takes.begin(self._stream_id)
+        if take is None:
+            return None
+        self._path = take.path
+        self._log.info("stream %d: writing %s", self._stream_id, take.path)
+        return _TakeWriter(take, self._kind, self._params)
 
     def _run(self) -> None:
         due = 0
@@ -98,15 +82,21 @@ class PlaybackStream(EngineStream):
                 writer, self._writer = self._writer, None
                 writer.close()
         if dropped := self._clock.stats["dropped_bytes"]:
-            log.warning("stream %d: %s lacks %d bytes, the disk was too slow", self._stream_id, self._path, dropped)
+            self._log.warning(
+                "stream %d: %s lacks %d bytes, the disk was too slow", self._stream_id, self._path, dropped
+            )
 
     def _write(self, data: bytes) -> None:
-        while self._writer and len(data) > (room := self._writer.room):
+        while self._writer and len(data) > (room := min(self._writer.room, self._writer.bound)):
+            full = room < self._writer.room
             self._writer.write(data[:room])
             data = data[room:]
-            self._writer.close()
-            self._writer = None
-            self._writer = self._next_take()
+            writer, self._writer = self._writer, None
+            writer.close()
+            if full:
+                self._takes.full()
+            else:
+                self._writer = self._next_take()
         if self._writer:
             self._writer.write(data)
 
@@ -120,7 +110,7 @@ class PlaybackStream(EngineStream):
             self._fail(f"stream {self._stream_id}: writing {self._path} failed: {why}")
 
     def _fail(self, line: str) -> None:
-        log.error("%s", line)
+        self._log.error("%s", line)
         writer, self._writer = self._writer, None
         if writer:
             with contextlib.suppress(OSError):
@@ -128,14 +118,61 @@ class PlaybackStream(EngineStream):
         self._events.post(EngineEvent.FAILED, line)
 
 
+class _TakeWriter:
+    """The file of a take. Methods may raise OSError; one that holds no frame is gone when it was closed."""
+
+    def __init__(self, take: Take, kind: str, params: PcmParams) -> None:
+        self._take = take
+        self._frame_bytes = params.frame_bytes
+        self._empty = True
+        try:
+            self._writer = media.create(take.file, kind, params.format, params.rate, params.channels)
+        except (OSError, BackendError) as error:
+            with contextlib.suppress(OSError):  # what could not be written is tried again by close
+                take.file.close()
+            take.finish(empty=True)
+            if isinstance(error, OSError):
+                raise BackendError(f"cannot write {take.path}: {error.strerror}") from error
+            raise
+        self.sync = self._writer.sync
+
+    @property
+    def room(self) -> int:
+        """Bytes of the guest that the file's format still takes, in whole frames."""
+        return self._writer.room
+
+    @property
+    def bound(self) -> int:
+        """Bytes that the directory still takes, in whole frames."""
+        room = self._take.room
+        return room - room % self._frame_bytes
+
+    def write(self, data: bytes) -> None:
+        if data:
+            self._empty = False
+            self._writer.write(data)
+
+    def close(self) -> None:
+        try:
+            self._writer.close()
+        finally:
+            self._take.finish(empty=self._empty)
+
+
 class RecordingStream(EngineStream):
     """Captures a file from its beginning, at each PREPARE anew; without one, silence."""
 
     def __init__(
-        self, port: PcmPort, params: PcmParams, events: EventSink, reader: media.Reader | None, loop: bool
+        self,
+        port: PcmPort,
+        params: PcmParams,
+        events: EventSink,
+        reader: media.Reader | None,
+        loop: bool,
+        log: LimitedLog,
     ) -> None:
         self._stream_id, self._params, self._events = port.stream_id, params, events
-        self._reader, self._loop = reader, loop
+        self._reader, self._loop, self._log = reader, loop, log
         self._closing = False
         self._clock = ClockPort(port, tap=reader is not None)
         self._thread: threading.Thread | None = None
@@ -171,7 +208,7 @@ class RecordingStream(EngineStream):
                 self._feed(data)
         except OSError as error:
             line = f"stream {self._stream_id}: reading the input failed: {error.strerror}; silence from here on"
-            log.error("%s", line)
+            self._log.error("%s", line)
             self._events.post(EngineEvent.FAILED, line)
         finally:
             reader.close()
