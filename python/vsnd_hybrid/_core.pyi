@@ -402,7 +402,7 @@ class PcmStream:
     @property
     def ahead_bytes(self) -> int:
         """What was read out of the guest and completed for an engine whose turns are larger than the guest's buffer bears, and is
-        not taken by that yet. It may take it after `stop`, too; `configure` and a new driver drop it. For capture: what the
+        not taken by that yet. It may take it after `stop`, too; `configure`, `discard`ing and a new driver drop it. For capture: what the
         engine gave and the guest has not got yet.
         """
 
@@ -415,6 +415,16 @@ class PcmStream:
 
     @kept.setter
     def kept(self, kept: tuple[Sequence[int], int]) -> None: ...
+    @property
+    def read_ahead(self) -> bytes:
+        """The `ahead_bytes` themselves; they change no more while the ring is stopped.
+
+        Set in another process, after `configure` and `start`, they are moved before anything else. ValueError unless they are
+        whole frames, 8 MiB at most.
+        """
+
+    @read_ahead.setter
+    def read_ahead(self, data: bytes) -> None: ...
     @property
     def running(self) -> bool: ...
     @property
@@ -460,14 +470,15 @@ class PcmPort:
         """
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until something can be read or written. False at the time limit or when the stream stops running.
+        """Block until something can be read or written. False at the time limit or when the stream stops running
+        (and all that was read ahead was taken).
 
         A thread that waits costs nothing; the guest kicks for it.
         """
 
     @property
     def queued_bytes(self) -> int:
-        """What could be read or written now, as far as the ring was looked at."""
+        """What could be read (what was read ahead included) or written now, as far as the ring was looked at."""
 
     @property
     def stats(self) -> dict[str, int]:

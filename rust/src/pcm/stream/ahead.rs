@@ -49,13 +49,32 @@ impl Ahead {
         self.held.store(0, Relaxed);
     }
 
-    /// The queue, large enough for turns of `turn` bytes. Any thread that may wait.
-    fn for_turns_of(&self, turn: usize) -> Arc<Fifo> {
+    /// A copy of what is in it. Any thread that may wait; complete while it is shut.
+    pub(super) fn content(&self) -> Vec<u8> {
+        let place = self.fifo.lock();
+        let Some(fifo) = &*place else { return Vec::new() };
+        let mut bytes = vec![0; fifo.len()];
+        let (n, _) = fifo.peek(&mut bytes);
+        bytes.truncate(n);
+        bytes
+    }
+
+    /// Put this in its place, before anything is read ahead. Any thread that may wait.
+    pub(super) fn replace(&self, bytes: &[u8]) {
+        self.clear();
+        if !bytes.is_empty() {
+            self.of_size(bytes.len()).put(bytes);
+        }
+        self.held.store(bytes.len(), Relaxed);
+    }
+
+    /// The queue, with room for at least `size` bytes. Any thread that may wait.
+    fn of_size(&self, size: usize) -> Arc<Fifo> {
         let old = self.fifo.lock().clone();
-        if let Some(fifo) = old.as_ref().filter(|f| f.capacity() >= 2 * turn) {
+        if let Some(fifo) = old.as_ref().filter(|f| f.capacity() >= size) {
             return fifo.clone();
         }
-        let larger = Arc::new(Fifo::new(2 * turn));
+        let larger = Arc::new(Fifo::new(size));
         let mut place = self.fifo.lock();
         if let Some(fifo) = &*place {
             let mut rest = vec![0; fifo.len()];
@@ -124,13 +143,14 @@ impl Stream {
     pub(super) fn take_read(&self, dst: &mut [u8], ahead: isize, who: Caller) -> usize {
         let turn = dst.len();
         let large = who == Caller::RealTime && turn > self.burst();
-        if self.ahead.shut.load(SeqCst) {
-            return 0;
-        }
         let Some(fifo) = try_hard(&self.ahead.fifo, who) else {
             self.stats.busy.fetch_add(1, Relaxed);
             return 0;
         };
+        // Under the lock: who saves what is in there after it was shut has all of it.
+        if self.ahead.shut.load(SeqCst) {
+            return 0;
+        }
         let take = |dst: &mut [u8]| fifo.as_ref().map_or(0, |f| f.take(dst));
         let mut got = take(dst);
         self.ahead.short.store(got < turn, Relaxed);
@@ -171,13 +191,13 @@ impl Stream {
     pub(super) fn put_aside(&self, src: &[u8], delay: usize, who: Caller) -> Option<usize> {
         let turn = src.len();
         let large = who == Caller::RealTime && turn > self.burst();
-        if self.ahead.shut.load(SeqCst) {
-            return Some(0);
-        }
         let Some(fifo) = try_hard(&self.ahead.fifo, who) else {
             self.stats.busy.fetch_add(1, Relaxed);
             return Some(0);
         };
+        if self.ahead.shut.load(SeqCst) {
+            return Some(0);
+        }
         let fifo = fifo.as_ref().filter(|f| large || f.len() > 0);
         if fifo.is_none() && !large {
             return None;
@@ -214,7 +234,7 @@ impl Stream {
             return None;
         }
         let p = self.parts(now);
-        let fifo = self.ahead.for_turns_of(p.turn);
+        let fifo = self.ahead.of_size(2 * p.turn);
         self.look();
         let mut s = self.state.lock();
         let (held, burst) = (fifo.len(), self.burst());
