@@ -384,7 +384,8 @@ class PcmStream:
 
         If no engine takes a turn (a transfer, of however much) or is in `PcmPort.wait` for nearly as long as Linux would
         put up with (100 ms, or 1.1 guest buffers), the clock stands in: playback passes unheard, capture is silence, and
-        both count as xruns. The engine's next turn ends that; never do both move audio.
+        both count as xruns. The engine's next turn ends that; never do both move audio. What is played before its first turn is kept
+        for it instead (`ahead_bytes`): for a second, after which that is dropped, too.
         """
 
     def stand_in(self) -> None:
@@ -401,8 +402,8 @@ class PcmStream:
 
     @property
     def ahead_bytes(self) -> int:
-        """What was read out of the guest and completed for an engine whose turns are larger than the guest's buffer bears, and is
-        not taken by that yet. It may take it after `stop`, too; `configure`, `discard`ing and a new driver drop it. For capture: what the
+        """What was read out of the guest and completed for an engine that came late, or whose turns are larger than the guest's
+        buffer bears, and is not taken by that yet. It may take it after `stop`, too; `configure`, `discard`ing and a new driver drop it. For capture: what the
         engine gave and the guest has not got yet.
         """
 

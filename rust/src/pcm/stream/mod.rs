@@ -20,6 +20,7 @@ use crate::vhost::{Caller, Mem};
 
 mod ahead;
 mod fifo;
+mod late;
 mod rings;
 mod saved;
 mod transfer;
@@ -311,6 +312,7 @@ impl Stream {
             // From now on, not what was recorded before.
             self.ahead.clear();
         }
+        self.begin();
         let discard = {
             let mut s = self.state.lock();
             (s.running, s.shortage) = (true, Shortage::default());

@@ -37,7 +37,7 @@ impl Stream {
                 format!("{n} bytes read ahead: expected whole frames of {frame} bytes, at most {AHEAD_MAX} bytes");
             return Err(Error::Invalid(what));
         }
-        self.ahead.replace(bytes);
+        self.ahead.replace(bytes, self.is_surplus(bytes.len()));
         Ok(())
     }
 }
