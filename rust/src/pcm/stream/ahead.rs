@@ -250,7 +250,7 @@ impl Stream {
     }
 
     /// Read ahead, or hand on, what is due now. Returns when to come again; None if there is nothing to do until it is called.
-    pub(in crate::pcm) fn work_ahead(&self, now: Instant, scratch: &mut Vec<u8>) -> Option<Instant> {
+    pub fn work_ahead(&self, now: Instant, scratch: &mut Vec<u8>) -> Option<Instant> {
         if !self.ahead.working.load(SeqCst) {
             return None;
         }

@@ -174,7 +174,7 @@ impl Stream {
 
     /// In the place of an engine that has taken `turns` and no more: let what the guest plays pass unheard (or keep it for an
     /// engine that is only late), or have it record `silence`.
-    pub(in crate::pcm) fn stand_in(&self, silence: &mut [u8], turns: u64) {
+    pub fn stand_in(&self, silence: &mut [u8], turns: u64) {
         if self.capture {
             self.put_in(silence, 0, Caller::Worker, Some(turns));
         } else if !self.keep(silence, turns) {
