@@ -138,7 +138,7 @@ class Stream:
         elif self._pcm.ahead_bytes and self._is_carried():
             self._engine.start(self.params, lambda error: None)
             self._engine.stop()
-            if self.state is not State.PREPARED:
+            if self.state in (State.RELEASED, State.PARAMS_SET):
                 self._engine.release()
 
     def xrun(self) -> None:
