@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +19,12 @@ from tests.sessions.pipewire import PipeWireSession, installed
 
 DaemonFactory = Callable[..., Daemon]
 GuestFactory = Callable[..., LinuxGuest]
+
+
+def pytest_configure() -> None:
+    """A shell that runs the tests in the background has them ignore SIGINT; the programs that they start must not."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

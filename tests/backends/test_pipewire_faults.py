@@ -12,7 +12,7 @@ from vsnd_hybrid.guest.reports import Playback, Recording
 from vsnd_hybrid.guest.run import StreamRun
 
 from tests.backends.conftest import GuestFactory
-from tests.backends.test_pipewire import LEAD, nodes
+from tests.backends.test_pipewire import LEAD, await_heard, nodes
 from tests.guests import audio
 from tests.processes import await_until
 from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession
@@ -51,18 +51,6 @@ def keep_pace(*runs: StreamRun[Playback] | StreamRun[Recording]) -> None:
         assert run.wait_messages(run.messages_done + 60)
 
 
-def heard_again(session: PipeWireSession) -> None:
-    """Before long: a server that was stopped runs all the cycles that it missed as fast as it can, and hears nobody in them."""
-    recording = session.record()
-
-    def heard() -> bool:
-        rounds = audio.locate_looped(recording.samples, ROUND)
-        return any(heard.found > ROUND // 2 and heard.in_order for heard in rounds)
-
-    await_until(heard, 10, "the guest, heard again")
-    recording.close()
-
-
 def hears_again(session: PipeWireSession, recorded: StreamRun[Recording]) -> None:
     spoken = 24_000
     for i in range(4):
@@ -90,7 +78,7 @@ def test_a_guest_is_heard_again_when_its_devices_were_unplugged_and_plugged_in(
 
     for name, kind in ((spoiled.SINK, "Audio/Sink"), (spoiled.MICROPHONE, "Audio/Source/Virtual")):
         spoiled.plug(name, kind)
-    heard_again(spoiled)
+    await_heard(spoiled, ROUND)
     hears_again(spoiled, recorded)
     assert played.stop().ok
 
@@ -105,7 +93,8 @@ def test_a_server_that_hangs_costs_a_guest_neither_its_pace_nor_an_answer(
     played.resume()
     keep_pace(played, recorded)
     spoiled.signal(signal.SIGCONT)
-    heard_again(spoiled)
+    # First it runs all the cycles that it missed, as fast as it can, and hears nobody in them.
+    await_heard(spoiled, ROUND)
     hears_again(spoiled, recorded)
     assert played.stop().ok
     # And a whole one.

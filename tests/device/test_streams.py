@@ -74,7 +74,8 @@ def test_a_message_need_not_be_a_period(serve: Serve, connect: Connect, message_
     # At 8 kHz, with a ring and a buffer in which even the smallest and the largest messages are enough to play on.
     driver = connect(queue_size=1024)
     driver.play(0, signal(2400), message_bytes=message_bytes, rate=1, buffer_bytes=16 * PERIOD)
-    assert heard(backend, 0) == signal(2400).strip(b"\0")
+    # All of the smallest messages that the ring holds are an eighth of a second: on a busy machine the driver is late.
+    assert frames_of(backend.by_id[0].tape()) == frames_of(signal(2400))
 
 
 def test_streams_on_one_ring_play_and_record_at_once(serve: Serve, connect: Connect) -> None:

@@ -147,7 +147,7 @@ class Link:
     def save_state(self) -> bytes:
         """SET_DEVICE_STATE_FD and CHECK_DEVICE_STATE: the device's state. Its rings are stopped."""
         reading, writing = os.pipe()
-        self._transfer(_SAVE, writing)
+        self.transfer(_SAVE, writing)
         with open(reading, "rb") as pipe:
             state = pipe.read()
         self._check_state()
@@ -156,12 +156,13 @@ class Link:
     def load_state(self, state: bytes) -> None:
         """The same, into a device that has not started yet. Raises `Refused`."""
         reading, writing = os.pipe()
-        self._transfer(_LOAD, reading)
+        self.transfer(_LOAD, reading)
         with open(writing, "wb") as pipe:
             pipe.write(state)
         self._check_state()
 
-    def _transfer(self, direction: int, fd: int) -> None:
+    def transfer(self, direction: int, fd: int) -> None:
+        """SET_DEVICE_STATE_FD. `direction`: 0 saves, 1 loads; `fd` is closed."""
         self._send(Message.SET_DEVICE_STATE_FD, struct.pack("<2I", direction, 0), [fd])
         os.close(fd)
         if int.from_bytes(self._answer(Message.SET_DEVICE_STATE_FD), "little") != _TAKEN:

@@ -4,6 +4,7 @@
 //! there, and its addresses are translated then.
 
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use vhost::VhostUserMemoryRegionBase;
@@ -16,22 +17,24 @@ use vhost_user_backend::VringT;
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
+use super::call;
 use super::device::Device;
 use super::events::Event;
 use super::inflight::{self, Area};
+use super::lobby::is_gone;
 use super::memory::{MemoryMap, Slot};
 use super::ring::{MAX_SIZE, Ring};
 use super::transfer::{Transfer, Way};
 
 /// What the front end said of a ring.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct RingConfig {
     size: u16,
     /// Descriptor table, available ring, used ring, as the front end addresses them.
     addresses: Option<[u64; 3]>,
     /// SET_VRING_BASE since the ring stopped last.
     pub(super) base: Option<u16>,
-    pub(super) kick: Option<File>,
+    pub(super) kick: Option<Arc<File>>,
     pub(super) enabled: bool,
 }
 
@@ -44,6 +47,8 @@ pub struct Connection {
     pub(super) protocol: u64,
     refused: bool,
     transfer: Option<Transfer>,
+    /// Tells whether the front end is still there.
+    ear: Option<UnixStream>,
 }
 
 fn refuse(e: crate::error::Error) -> Error {
@@ -62,7 +67,14 @@ impl Connection {
             protocol: 0,
             refused: false,
             transfer: None,
+            ear: None,
         }
+    }
+
+    /// Whoever waits for a front end's doing gives up when this end of its connection hears that it is gone.
+    pub fn listening_to(mut self, ear: UnixStream) -> Self {
+        self.ear = Some(ear);
+        self
     }
 
     /// The features that every device here has.
@@ -107,6 +119,18 @@ impl Connection {
         v.set_queue_ready(true);
         let base = c.base.take();
         self.device.start(&ring, kick, base).map_err(refuse)
+    }
+
+    /// Note what the front end says of a ring, and start it if it lacks nothing any more. A ring that cannot start stays as it was.
+    fn change(&mut self, index: usize, say: impl FnOnce(&mut RingConfig)) -> Result<()> {
+        let (_, c) = self.ring(index)?;
+        let before = c.clone();
+        say(c);
+        let started = self.maybe_start(index);
+        if started.is_err() {
+            self.rings[index] = before;
+        }
+        started
     }
 
     pub(super) fn stop(&mut self, index: usize) {
@@ -190,9 +214,7 @@ impl Connection {
         available: u64,
         _log: u64,
     ) -> Result<()> {
-        let (_, c) = self.ring(index as usize)?;
-        c.addresses = Some([descriptor, available, used]);
-        self.maybe_start(index as usize)
+        self.change(index as usize, |c| c.addresses = Some([descriptor, available, used]))
     }
 
     pub(super) fn on_set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
@@ -205,21 +227,27 @@ impl Connection {
         let (ring, _) = self.ring(index.into())?;
         let fd = fd.ok_or(Error::InvalidOperation("rings without a kick descriptor are not supported"))?;
         let running = ring.is_running();
-        let c = &mut self.rings[usize::from(index)];
-        if let Some(old) = c.kick.take() {
+        if running {
+            self.device.watch(&ring, &fd).map_err(Error::ReqHandlerError)?;
+        }
+        let old = self.rings[usize::from(index)].kick.clone();
+        self.change(index.into(), |c| c.kick = Some(Arc::new(fd)))?;
+        if let Some(old) = old {
             self.device.forget(&ring, &old);
         }
         if running {
-            self.device.watch(&ring, &fd).map_err(Error::ReqHandlerError)?;
             // What was kicked on the old one in between.
             ring.nudge();
         }
-        self.rings[usize::from(index)].kick = Some(fd);
-        self.maybe_start(index.into())
+        Ok(())
     }
 
     pub(super) fn on_set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        self.ring(index.into())?.0.set_call(fd);
+        let (ring, _) = self.ring(index.into())?;
+        if let Some(fd) = &fd {
+            call::check(fd).map_err(refuse)?;
+        }
+        ring.set_call(fd);
         Ok(())
     }
 
@@ -229,14 +257,11 @@ impl Connection {
     }
 
     pub(super) fn on_set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
-        let (_, c) = self.ring(index as usize)?;
-        c.enabled = enable;
-        if enable {
-            self.maybe_start(index as usize)
-        } else {
+        self.change(index as usize, |c| c.enabled = enable)?;
+        if !enable {
             self.stop(index as usize);
-            Ok(())
         }
+        Ok(())
     }
 
     pub(super) fn on_add_mem_region(
@@ -284,6 +309,9 @@ impl Connection {
             return Err(Error::InvalidOperation("an earlier transfer of the state does not end"));
         }
         self.transfer = None;
+        if direction == VhostTransferStateDirection::LOAD && self.device.rings().iter().any(|r| r.is_running()) {
+            return Err(Error::InvalidOperation("a state is loaded into a device whose rings are stopped"));
+        }
         let begun = match direction {
             VhostTransferStateDirection::SAVE => {
                 let state = self.device.exchange.ask(&self.device.events, Event::StateWanted);
@@ -297,7 +325,8 @@ impl Connection {
 
     /// Whether the last transfer came to a good end.
     pub(super) fn end_transfer(&mut self) -> Result<()> {
-        let good = self.transfer.take().is_some_and(|transfer| match (transfer.way, transfer.finish()) {
+        let gone = || self.ear.as_ref().is_some_and(is_gone);
+        let good = self.transfer.take().is_some_and(|transfer| match (transfer.way, transfer.finish(gone)) {
             (Way::Save, Some(_)) => true,
             (Way::Load, Some(state)) => {
                 self.device.exchange.ask(&self.device.events, Event::StateGiven { state }).is_some()

@@ -198,15 +198,21 @@ impl Device {
             _ if saved && resumed => Start::AtUsed,
             _ => Start::AtBase,
         };
-        if !ring.open(start, &kept, lock(&self.inflight).as_ref())? {
-            return Ok(());
+        // First, for it may fail; until the ring is open a kick finds nothing.
+        self.watch(ring, kick)?;
+        match ring.open(start, &kept, lock(&self.inflight).as_ref()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(e) => {
+                self.forget(ring, kick);
+                return Err(e);
+            }
         }
         let base = ring.used();
         if let Some(h) = &self.handler {
             h.started(ring, fresh);
         }
         self.events.push(Event::Started { queue: ring.index, base, fresh });
-        self.watch(ring, kick)?;
         // Buffers may be there already, and no kick need come for them.
         if !self.device_owned.contains(&ring.index) {
             ring.nudge();
@@ -261,12 +267,21 @@ impl Device {
         if !ring.close() {
             return;
         }
+        self.tell_if_mute(ring);
         self.events.push(Event::Stopping { queue: ring.index });
         if let Some(h) = self.handler.as_ref().filter(|h| h.owns(ring.index)) {
             h.stopping(ring);
         }
         let forced = ring.retire(STOP_WAIT, true);
         self.events.push(Event::Stopped { queue: ring.index, forced });
+    }
+
+    /// Said where the ring ends, because the callback that found it can say nothing.
+    fn tell_if_mute(&self, ring: &Ring) {
+        if ring.is_mute() {
+            let reason = "its call descriptor blocked; its driver was not signalled any more".into();
+            self.events.offer(Event::Fault { queue: ring.index as i64, reason });
+        }
     }
 
     /// Everything back to the initial state; the rings stay configured.
@@ -283,7 +298,9 @@ impl Device {
     /// The front end is gone: forget everything, write nothing.
     pub(super) fn disconnected(&self, reason: String) {
         for r in &self.rings {
-            r.close();
+            if r.close() {
+                self.tell_if_mute(r);
+            }
         }
         if let Some(h) = &self.handler {
             h.disconnected();

@@ -58,7 +58,7 @@ pub fn listen_to(stream: &UnixStream) -> Said {
 }
 
 /// The other side has closed, or will send nothing more.
-fn is_gone(stream: &UnixStream) -> bool {
+pub(super) fn is_gone(stream: &UnixStream) -> bool {
     let mut p = [libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 }];
     poll(&mut p, Some(Duration::ZERO));
     p[0].revents != 0

@@ -15,6 +15,15 @@ use super::connection::Connection;
 use super::events::Event;
 use super::memory::MAX_SLOTS;
 
+/// What is offered of the protocol.
+const PROTOCOL: Protocol = Protocol::MQ
+    .union(Protocol::CONFIG)
+    .union(Protocol::REPLY_ACK)
+    .union(Protocol::RESET_DEVICE)
+    .union(Protocol::CONFIGURE_MEM_SLOTS)
+    .union(Protocol::INFLIGHT_SHMFD)
+    .union(Protocol::DEVICE_STATE);
+
 fn unsupported<T>(what: &'static str) -> Result<T> {
     Err(Error::InvalidOperation(what))
 }
@@ -106,17 +115,12 @@ impl VhostUserBackendReqHandlerMut for Connection {
     }
 
     fn get_protocol_features(&mut self) -> Result<Protocol> {
-        Ok(Protocol::MQ
-            | Protocol::CONFIG
-            | Protocol::REPLY_ACK
-            | Protocol::RESET_DEVICE
-            | Protocol::CONFIGURE_MEM_SLOTS
-            | Protocol::INFLIGHT_SHMFD
-            | Protocol::DEVICE_STATE)
+        Ok(PROTOCOL)
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        self.protocol = features;
+        // A front end may say all that it knows; what was not offered is off.
+        self.protocol = features & PROTOCOL.bits();
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! A vhost-user device server for any device: listener, connection, rings, chains, guest memory, events.
 //! Nothing here knows of sound or of Python.
 
+mod call;
 pub mod chain;
 pub mod connection;
 pub mod device;
 pub mod events;
 pub mod exchange;
+mod gate;
 pub mod inflight;
 mod lobby;
 pub mod memory;

@@ -160,14 +160,14 @@ fn serve_one(
     current: &Mutex<Option<UnixStream>>,
     stop: &EventFd,
 ) {
-    let (Ok(shutdown), Ok(ear)) = (stream.try_clone(), stream.try_clone()) else {
+    let (Ok(shutdown), Ok(ear), Ok(other_ear)) = (stream.try_clone(), stream.try_clone(), stream.try_clone()) else {
         return;
     };
     let _ = stream.set_nonblocking(false);
     *lock(current) = Some(shutdown);
     device.stats.connections.fetch_add(1, Ordering::Relaxed);
     device.events.push(Event::Connected);
-    let connection = Arc::new(Mutex::new(Connection::new(device.clone())));
+    let connection = Arc::new(Mutex::new(Connection::new(device.clone()).listening_to(other_ear)));
     let mut handler = BackendReqHandler::from_stream(stream, connection.clone());
     let why = loop {
         let wants_reply = match next_message(&ear, listener, stop, &device.alarm) {

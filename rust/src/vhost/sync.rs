@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::gate::rescue;
 use super::lock;
 use crate::realtime::may_wait;
 
@@ -18,6 +19,8 @@ const SPINS: u32 = 200;
 const YIELDS: u32 = 8;
 /// A waiter's sleep; others than callbacks may hold a lock for a batch of messages.
 const NAP: Duration = Duration::from_micros(50);
+/// After so many naps, about a tenth of a second, the holder is perhaps stuck in a signal to its guest.
+const RESCUE: u32 = 1000;
 
 impl<T> TryMutex<T> {
     /// Not locked.
@@ -57,6 +60,9 @@ impl<T> TryMutex<T> {
             } else {
                 // A holder of a lower priority than ours runs only while we sleep.
                 std::thread::sleep(NAP);
+                if turn % RESCUE == 0 {
+                    rescue();
+                }
             }
         }
         unreachable!("it tries until it has the lock")

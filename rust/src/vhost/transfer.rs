@@ -4,18 +4,23 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::gate::Gate;
+
 /// A larger state is none of ours.
 const STATE_MAX: usize = 16 << 20;
 /// A front end that does not read, or write, for so long has failed.
 const WAIT: Duration = Duration::from_secs(5);
-/// So long one that is not wanted any more may take to notice. A descriptor that blocks although it is ready is left behind.
+/// So long one that is not wanted any more may take to notice.
 const CANCEL_WAIT: Duration = Duration::from_secs(1);
+/// How often whoever waits for the end looks around.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Which way the state goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,7 @@ pub enum Way {
 pub struct Transfer {
     pub way: Way,
     cancel: EventFd,
+    gate: Arc<Gate>,
     ended: Receiver<Option<Vec<u8>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,6 +42,7 @@ pub struct Transfer {
 struct Pipe {
     file: File,
     cancel: EventFd,
+    gate: Arc<Gate>,
     until: Instant,
 }
 
@@ -54,7 +61,8 @@ impl Pipe {
             if unsafe { libc::poll(p.as_mut_ptr(), 2, left) } <= 0 || p[1].revents != 0 {
                 return None;
             }
-            match f(&mut self.file) {
+            // It blocks although it is ready if the front end takes our flag back, or what made it ready.
+            match self.gate.pass(|| f(&mut self.file)) {
                 Ok(n) => return Some(n),
                 // Somebody else was quicker at the same pipe.
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
@@ -103,28 +111,41 @@ impl Transfer {
             return Err(io::Error::last_os_error());
         }
         let cancel = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
-        let pipe = Pipe { file, cancel: cancel.try_clone()?, until: Instant::now() + WAIT };
+        let gate = Gate::new();
+        let pipe = Pipe { file, cancel: cancel.try_clone()?, gate: gate.clone(), until: Instant::now() + WAIT };
         let (tell, ended) = sync_channel(1);
         let thread = std::thread::Builder::new().name("vsnd-state".into());
         // The pipe is closed before the end is told.
         let thread = thread.spawn(move || drop(tell.send(run(pipe))))?;
-        Ok(Transfer { way, cancel, ended, thread: Some(thread) })
+        Ok(Transfer { way, cancel, gate, ended, thread: Some(thread) })
     }
 
-    /// Wait for its end: what was loaded, or nothing for what was saved; None if it failed.
-    pub fn finish(mut self) -> Option<Vec<u8>> {
-        let result = self.ended.recv_timeout(WAIT + CANCEL_WAIT).ok()?;
-        self.join();
-        result
+    /// Wait for its end, unless `gone` says that nobody wants it any more: what was loaded, or nothing for what was saved;
+    /// None if it failed.
+    pub fn finish(mut self, gone: impl Fn() -> bool) -> Option<Vec<u8>> {
+        let until = Instant::now() + WAIT + CANCEL_WAIT;
+        loop {
+            match self.ended.recv_timeout(LOOK) {
+                Ok(result) => {
+                    self.join();
+                    return result;
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() < until && !gone() => {}
+                // Dropped, it ends.
+                Err(_) => return None,
+            }
+        }
     }
 
     /// End it at once. False if it does not end.
     pub fn end(&mut self) -> bool {
         let _ = self.cancel.write(1);
-        if self.thread.is_some()
-            && self.ended.recv_timeout(CANCEL_WAIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-        {
-            return false;
+        let until = Instant::now() + CANCEL_WAIT;
+        while self.thread.is_some() && self.ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            if Instant::now() > until {
+                return false;
+            }
+            self.gate.wake();
         }
         self.join();
         true
@@ -174,12 +195,33 @@ mod tests {
     }
 
     #[test]
+    fn one_that_blocks_although_it_is_ready_ends_too() {
+        let (read, write) = pipe();
+        let (shared, mut load) = (read.try_clone().unwrap(), Transfer::load(read).unwrap());
+        // SAFETY: an open descriptor. From now on a read blocks, as a front end can bring about.
+        unsafe { libc::fcntl(shared.as_raw_fd(), libc::F_SETFL, 0) };
+        // It reads this and then waits, or is beaten to it by us and stuck.
+        (&write).write_all(b"x").unwrap();
+        assert!(load.end());
+        drop(write);
+    }
+
+    #[test]
+    fn nobody_is_waited_for_whose_front_end_is_gone() {
+        let (read, write) = pipe();
+        let begun = Instant::now();
+        assert_eq!(Transfer::load(read).unwrap().finish(|| begun.elapsed() > 2 * LOOK), None);
+        assert!(begun.elapsed() < WAIT);
+        drop(write);
+    }
+
+    #[test]
     fn what_is_saved_is_loaded() {
         let state: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
         let (read, write) = pipe();
         let (load, save) = (Transfer::load(read).unwrap(), Transfer::save(write, state.clone()).unwrap());
-        assert_eq!(save.finish(), Some(Vec::new()));
-        assert_eq!(load.finish(), Some(state));
+        assert_eq!(save.finish(|| false), Some(Vec::new()));
+        assert_eq!(load.finish(|| false), Some(state));
     }
 
     #[test]
@@ -187,7 +229,7 @@ mod tests {
         let (read, write) = pipe();
         let load = Transfer::load(read).unwrap();
         let save = Transfer::save(write, vec![0; STATE_MAX + 1]).unwrap();
-        assert_eq!(load.finish(), None);
+        assert_eq!(load.finish(|| false), None);
         drop(save);
     }
 }

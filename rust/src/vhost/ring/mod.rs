@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, MutexGuard, OnceLock};
 
@@ -16,6 +15,7 @@ use vhost_user_backend::{VringMutex, VringT};
 use virtio_queue::{Error as QueueError, Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
+use super::call::Call;
 use super::chain::{Chain, Done};
 use super::inflight::Log;
 use super::sync::{Bell, TryMutex};
@@ -51,7 +51,7 @@ struct Book {
     inflight: u32,
     live: Vec<bool>,
     queue: Queue,
-    call: Option<File>,
+    call: Call,
     /// Heads that were popped in an earlier life of the device, to be popped again before what is available.
     again: VecDeque<u16>,
     /// Memory that outlives us, if the front end gave some.
@@ -112,13 +112,6 @@ pub struct Ring {
     starved: AtomicBool,
 }
 
-/// An eventfd write; the counter is all that is lost if it fails.
-fn poke(fd: Option<&File>) -> bool {
-    let one = 1u64.to_ne_bytes();
-    // SAFETY: an open fd and 8 readable bytes.
-    fd.is_some_and(|f| unsafe { libc::write(f.as_raw_fd(), one.as_ptr().cast(), 8) == 8 })
-}
-
 impl Ring {
     /// A ring that is not configured.
     pub fn new(index: usize, mem: MemHandle) -> Self {
@@ -134,7 +127,7 @@ impl Ring {
             inflight: 0,
             live: Vec::new(),
             queue,
-            call: None,
+            call: Call::new(),
             again: VecDeque::new(),
             log: None,
         };
@@ -205,12 +198,17 @@ impl Ring {
         self.book.lock().inflight
     }
 
+    /// Whether its driver cannot be signalled any more, by its front end's fault.
+    pub(super) fn is_mute(&self) -> bool {
+        self.book.lock().call.is_spent()
+    }
+
     /// Completions before the call fd came would go unnoticed: signal once.
     pub(super) fn set_call(&self, file: Option<File>) {
         let mut b = self.book.lock();
-        b.call = file;
+        b.call.set(file);
         if b.open {
-            poke(b.call.as_ref());
+            b.call.signal_in_time();
         }
     }
 
@@ -315,6 +313,6 @@ impl Ring {
             let flags: u16 = mem.load(GuestAddress(queue.avail_ring()), SeqCst).unwrap_or(0);
             u16::from_le(flags) & 1 == 0
         };
-        wanted && poke(b.call.as_ref())
+        wanted && b.call.signal()
     }
 }

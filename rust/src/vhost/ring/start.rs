@@ -7,7 +7,7 @@ use vhost_user_backend::VringT;
 use virtio_queue::{Error as QueueError, Queue, QueueT};
 use vm_memory::GuestAddressSpace;
 
-use super::{BATCH, Book, IN_FLIGHT, Ring, poke};
+use super::{BATCH, Book, IN_FLIGHT, Ring};
 use crate::error::{Error, Result};
 use crate::vhost::inflight::Area;
 
@@ -72,7 +72,7 @@ impl Ring {
         }
         if b.log.is_some() {
             // The last life may have died between a completion and its signal.
-            poke(b.call.as_ref());
+            b.call.signal_in_time();
         }
         let _ = self.arm(&mut b);
         Ok(true)
