@@ -384,7 +384,8 @@ class PcmStream:
 
         If no engine takes a turn (a transfer, of however much) or is in `PcmPort.wait` for nearly as long as Linux would
         put up with (100 ms, or 1.1 guest buffers), the clock stands in: playback passes unheard, capture is silence, and
-        both count as xruns. The engine's next turn ends that; never do both move audio.
+        both count as xruns. The engine's next turn ends that; never do both move audio. What is played before its first turn is kept
+        for it instead (`ahead_bytes`): for a second, after which that is dropped, too.
         """
 
     def stand_in(self) -> None:
@@ -401,8 +402,8 @@ class PcmStream:
 
     @property
     def ahead_bytes(self) -> int:
-        """What was read out of the guest and completed for an engine whose turns are larger than the guest's buffer bears, and is
-        not taken by that yet. It may take it after `stop`, too; `configure` and a new driver drop it. For capture: what the
+        """What was read out of the guest and completed for an engine that came late, or whose turns are larger than the guest's
+        buffer bears, and is not taken by that yet. It may take it after `stop`, too; `configure`, `discard`ing and a new driver drop it. For capture: what the
         engine gave and the guest has not got yet.
         """
 
@@ -415,6 +416,16 @@ class PcmStream:
 
     @kept.setter
     def kept(self, kept: tuple[Sequence[int], int]) -> None: ...
+    @property
+    def read_ahead(self) -> bytes:
+        """The `ahead_bytes` themselves; they change no more while the ring is stopped.
+
+        Set in another process, after `configure` and `start`, they are moved before anything else. ValueError unless they are
+        whole frames, 8 MiB at most.
+        """
+
+    @read_ahead.setter
+    def read_ahead(self, data: bytes) -> None: ...
     @property
     def running(self) -> bool: ...
     @property
@@ -460,14 +471,15 @@ class PcmPort:
         """
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until something can be read or written. False at the time limit or when the stream stops running.
+        """Block until something can be read or written. False at the time limit or when the stream stops running
+        (and all that was read ahead was taken).
 
         A thread that waits costs nothing; the guest kicks for it.
         """
 
     @property
     def queued_bytes(self) -> int:
-        """What could be read or written now, as far as the ring was looked at."""
+        """What could be read (what was read ahead included) or written now, as far as the ring was looked at."""
 
     @property
     def stats(self) -> dict[str, int]:

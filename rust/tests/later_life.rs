@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use _core::guest::{Driver, Frontend, Kick, Options, Piece, numbered, wire};
+use _core::pcm::Stream;
+use _core::pcm::clock::{self, ClockPort};
 use _core::pcm::stream::Mode;
 use _core::vhost::events::Event;
 use _core::vhost::inflight;
@@ -66,9 +68,9 @@ fn play(rig: &Rig) {
     }
 }
 
-/// Ten messages of numbered frames in the ring.
-fn offer_ten(driver: &Driver, slots: &Slots) -> Vec<u8> {
-    let data = numbered(0, 10 * MESSAGE / 4, 4);
+/// So many messages of numbered frames in the ring.
+fn offer(driver: &Driver, slots: &Slots, messages: u64) -> Vec<u8> {
+    let data = numbered(0, messages * MESSAGE / 4, 4);
     let mut tx = driver.queue(wire::TX).unwrap().lock();
     for (&head, part) in slots.heads.iter().zip(data.chunks(MESSAGE as usize)) {
         slots.fill(driver, head, part);
@@ -110,7 +112,7 @@ fn what_was_in_flight_when_a_device_died_is_played_by_the_next() {
     driver.start_rings(&bases).expect("start");
     play(&first);
     let slots = Slots::new(&driver, 0);
-    let data = offer_ten(&driver, &slots);
+    let data = offer(&driver, &slots, 10);
     // Two and a half are heard, and two are given back.
     let mut heard = vec![0; MESSAGE as usize * 5 / 2];
     assert_eq!(first.streams[0].pull(&mut heard, 0), heard.len());
@@ -165,7 +167,7 @@ fn a_saved_device_goes_on_in_another_process_to_the_byte() {
     is_alive(&driver);
     play(&first);
     let slots = Slots::new(&driver, 0);
-    let data = offer_ten(&driver, &slots);
+    let data = offer(&driver, &slots, 10);
     let (header, status) = (driver.ram().alloc(16, 16).unwrap(), driver.ram().alloc(16, 16).unwrap());
     driver.ram().write(header, &1u32.to_le_bytes()).unwrap();
     {
@@ -201,6 +203,97 @@ fn a_saved_device_goes_on_in_another_process_to_the_byte() {
         got += second.streams[0].pull(&mut heard[got..], 0);
     }
     assert!(heard == data, "the stream differs");
+}
+
+/// Bytes of a turn that the guest's buffer does not bear.
+const LARGE: usize = 6400;
+
+/// An engine's turns, each when it was prepared, until `bytes` were heard.
+fn hear(rig: &Rig, turn: usize, bytes: usize) -> Vec<u8> {
+    let stream = &rig.streams[0];
+    let (mut heard, mut part) = (Vec::new(), vec![0; turn]);
+    while heard.len() < bytes {
+        let n = stream.pull(&mut part, 0);
+        heard.extend(&part[..n]);
+        if turn == LARGE && heard.len() < bytes {
+            rig.until("a whole turn", || stream.ahead_bytes() >= turn.min(bytes - heard.len()));
+        }
+    }
+    heard
+}
+
+/// What was read ahead was given back to the guest: it goes with the state, whether the next engine has to read ahead or not.
+#[test]
+fn what_was_read_ahead_is_heard_in_another_process() {
+    for turn in [LARGE, 400] {
+        let first = Rig::new(&[false]);
+        let driver = first.connect(options());
+        is_alive(&driver);
+        play(&first);
+        let reader = ClockPort::new(first.streams[0].clone(), clock::Kind::StandIn);
+        reader.start();
+        let slots = Slots::new(&driver, 0);
+        let data = offer(&driver, &slots, 30);
+        let mut heard = hear(&first, LARGE, 3 * LARGE);
+        first.until("something that was read ahead", || first.streams[0].ahead_bytes() > 0);
+        let bases = driver.stop_rings().expect("stop");
+        assert_eq!(first.streams[0].pull(&mut [0; LARGE], 0), 0, "the ring is stopped");
+        let (kept, ahead) = (first.streams[0].kept_messages(), first.streams[0].read_ahead());
+        assert!(!ahead.is_empty() && ahead.len() <= LARGE);
+        assert_eq!(ahead, data[heard.len()..heard.len() + ahead.len()]);
+        reader.close();
+        drop(first);
+
+        let second = Rig::new(&[false]);
+        play(&second);
+        second.streams[0].restore_kept(kept.0, kept.1);
+        second.streams[0].restore_read_ahead(&ahead).expect("what was saved");
+        assert_eq!((second.streams[0].ahead_bytes(), second.streams[0].read_ahead()), (ahead.len(), ahead));
+        let reader = ClockPort::new(second.streams[0].clone(), clock::Kind::StandIn);
+        reader.start();
+        let _fe = reconnect(&driver, &second, |_| (), |i| bases[i]);
+        heard.extend(hear(&second, turn, data.len() - heard.len()));
+        assert!(heard == data, "turns of {turn} bytes: the stream differs");
+        reader.close();
+    }
+}
+
+/// The same for what was recorded and not handed on yet.
+#[test]
+fn what_was_recorded_and_not_handed_on_is_recorded_in_another_process() {
+    let stream = Stream::new(0, true);
+    stream.configure(shape(4)).expect("shape");
+    assert!(stream.restore_read_ahead(&[1; 6]).is_err(), "no whole frame");
+    assert!(stream.restore_read_ahead(&vec![0; (8 << 20) + 4]).is_err(), "too much");
+    assert_eq!(stream.ahead_bytes(), 0);
+
+    let rig = Rig::new(&[true]);
+    let driver = rig.connect(options());
+    is_alive(&driver);
+    play(&rig);
+    let data = numbered(0, 2 * MESSAGE / 4, 4);
+    let (before, after) = data.split_at(MESSAGE as usize / 2);
+    rig.streams[0].restore_read_ahead(before).expect("whole frames");
+    let reader = ClockPort::new(rig.streams[0].clone(), clock::Kind::StandIn);
+    reader.start();
+    let (header, room, status) = [16, 2 * MESSAGE, 16].map(|n| driver.ram().alloc(n, 16).expect("room")).into();
+    driver.ram().write(header, &0u32.to_le_bytes()).unwrap();
+    {
+        let piece = |addr, len, writable| Piece { addr, len, writable };
+        let mut rx = driver.queue(wire::RX).unwrap().lock();
+        rx.push(&[piece(header, 4, false), piece(room, 2 * MESSAGE as u32, true), piece(status, 8, true)], true)
+            .unwrap();
+        rx.publish(Kick::Asked);
+    }
+    let mut pushed = 0;
+    while pushed < after.len() {
+        // As an engine of such turns rests: the locks are free most of the time.
+        std::thread::sleep(Duration::from_millis(2));
+        pushed += rig.streams[0].push(&after[pushed..after.len().min(pushed + 400)], 0);
+    }
+    rig.until("the message", || driver.queue(wire::RX).unwrap().lock().reap().is_some());
+    assert!(driver.ram().read(room, 2 * MESSAGE as usize).unwrap() == data, "the recording differs");
+    reader.close();
 }
 
 /// The state goes through the front end's pipes as it is, and a refusal is told.

@@ -23,6 +23,9 @@ fn operation() -> impl Strategy<Value = Op> {
         ),
         12 => (stream.clone(), 0..3000u16, any::<bool>())
             .prop_map(|(stream, bytes, real_time)| Op::Move { stream, bytes, real_time }),
+        6 => stream.clone().prop_map(|stream| Op::ReadAhead { stream }),
+        2 => (stream.clone(), 0..3000u16).prop_map(|(stream, bytes)| Op::StandIn { stream, bytes }),
+        1 => stream.clone().prop_map(|stream| Op::Carry { stream }),
         4 => (stream.clone(), prop::bool::weighted(0.1)).prop_map(|(stream, discard)| Op::Prepare { stream, discard }),
         4 => stream.clone().prop_map(|stream| Op::Start { stream }),
         1 => stream.clone().prop_map(|stream| Op::Stop { stream }),

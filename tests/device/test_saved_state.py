@@ -86,6 +86,9 @@ def test_a_playing_device_is_saved_and_goes_on_in_another(run_dir: Path) -> None
         b'{"version":1,"streams":[["new",null,[70000],0],["new",null,[],0]],"jacks":[[1,0],[2,0]]}',
         b'{"version":1,"streams":[["new",null,[1,1],0],["new",null,[],0]],"jacks":[[1,0],[2,0]]}',
         b'{"version":1,"streams":[["running","00",[],0],["new",null,[],0]],"jacks":[[1,0],[2,0]]}',
+        b'{"version":2,"streams":[["new",null,[],0],["new",null,[],0]],"jacks":[[1,0],[2,0]]}',
+        b'{"version":2,"streams":[["new",null,[],0,"AA="],["new",null,[],0,""]],"jacks":[[1,0],[2,0]]}',
+        b'{"version":2,"streams":[["new",null,[],0,0],["new",null,[],0,""]],"jacks":[[1,0],[2,0]]}',
     ],
 )
 def test_a_state_that_is_none_is_refused_and_changes_nothing(
@@ -98,6 +101,18 @@ def test_a_state_that_is_none_is_refused_and_changes_nothing(
         guest.start_rings([0, 0, 0, 0])
         assert guest.play(bytes(4 * 4800)).frames == 4800
     assert "\n" not in caplog.messages[0]
+
+
+def test_a_part_of_a_frame_that_was_read_ahead_is_refused(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with running(device(), run_dir / "s") as served, VirtualGuest(run_dir / "s") as guest:
+        run = guest.start_play(bytes(4 * 48_000))
+        assert run.wait_messages(3, 10)
+        guest.stop_rings()
+        saved = DeviceState.unpack(save(guest.driver))
+        streams = [saved.streams[0]._replace(ahead=bytes(6)), saved.streams[1]]
+        assert not load(guest.driver, saved._replace(streams=streams).pack())
+        assert [stream.state for stream in served.streams] == [State.NEW, State.NEW]
+    assert any("stream 0: 6 bytes read ahead: expected whole frames of 4 bytes" in line for line in caplog.messages)
 
 
 def test_the_state_of_another_device_is_refused(run_dir: Path) -> None:

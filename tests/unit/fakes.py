@@ -29,6 +29,7 @@ class FakePcm:
         self.stream_id = stream_id
         self.stats: dict[str, int] = {}
         self.ahead_bytes = 0
+        self.read_ahead = b""
 
     def configure(self, **shape: Any) -> None:
         self.calls.append("pcm.configure")

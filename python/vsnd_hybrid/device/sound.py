@@ -16,7 +16,7 @@ from vsnd_hybrid.device.jacks import Jacks
 from vsnd_hybrid.device.notify import Notifier
 from vsnd_hybrid.device.pcm import pcm_infos
 from vsnd_hybrid.device.requests import REQUEST_BYTES, Answer, Remap, RequestReader
-from vsnd_hybrid.device.state import DeviceState
+from vsnd_hybrid.device.state import AHEAD_MAX, DeviceState, StreamState
 from vsnd_hybrid.device.stream import Stream
 from vsnd_hybrid.logs import LimitedLog
 from vsnd_hybrid.loop import Loop
@@ -190,7 +190,11 @@ class SoundDevice(Device):
         return self._state(kept=True)
 
     def _state(self, *, kept: bool) -> bytes:
-        streams = [stream.save(kept=kept) for stream in self.streams]
+        streams: list[StreamState] = []
+        room = AHEAD_MAX if kept else 0
+        for stream in self.streams:
+            streams.append(stream.save(kept=kept, ahead_max=room))
+            room -= len(streams[-1].ahead)
         return DeviceState(streams, self.jacks.mappings(), self._given).pack()
 
     def restore(self, state: bytes) -> None:

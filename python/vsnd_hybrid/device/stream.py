@@ -47,6 +47,8 @@ class Stream:
         self.state = State.NEW
         self.params: PcmParams | None = None
         self._wanted: PcmSetParams | None = None
+        #: What the PCM stream is configured for: not `params` while an engine plays to the end what it got before them.
+        self._configured: PcmParams | None = None
         self._config = config
         self._offer = offer
         self._pcm = pcm
@@ -79,12 +81,23 @@ class Stream:
         self._pcm.reject()
         self._pcm.flush(ok=False)
         self.state = State.NEW
-        self.params = self._wanted = None
+        self.params = self._wanted = self._configured = None
         self._features = 0
 
-    def save(self, *, kept: bool) -> StreamState:
-        """What `restore` needs in another process; with the messages that are kept, or without."""
-        return StreamState(self.state, self._wanted, self._pcm.kept if kept else ((), 0))
+    def save(self, *, kept: bool, ahead_max: int = 0) -> StreamState:
+        """What `restore` needs in another process; with the messages that are kept, or without.
+
+        What was read ahead goes with it if it is no more than `ahead_max` bytes.
+        """
+        ahead = self._pcm.read_ahead if ahead_max and self._is_carried() else b""
+        if len(ahead) > ahead_max:
+            self._log.warning("%d bytes were read ahead; no more than %d can be saved", len(ahead), ahead_max)
+            ahead = b""
+        return StreamState(self.state, self._wanted, self._pcm.kept if kept else ((), 0), ahead)
+
+    def _is_carried(self) -> bool:
+        """What was read ahead has the format of the parameters, and is not dropped by the next START."""
+        return self._configured == self.params and (self.direction is Direction.OUTPUT or self.state is State.RUNNING)
 
     def restore(self, saved: StreamState) -> None:
         """Go on from what was saved; the engine follows when the ring starts. Raises ValueError if this stream cannot."""
@@ -104,6 +117,10 @@ class Stream:
             self._pcm.watch()
             self._ring_stopped = True
         self._pcm.kept = saved.kept
+        try:
+            self._pcm.read_ahead = saved.ahead
+        except ValueError as error:
+            raise ValueError(f"stream {self._pcm.stream_id}: {error}") from error
         self.state = saved.state
 
     def ring_stopping(self) -> None:
@@ -112,10 +129,17 @@ class Stream:
         self._engine.pause()
 
     def ring_started(self) -> None:
-        """The stream's ring runs; if the stream did when it stopped, it goes on."""
+        """The stream's ring runs; if the stream did when it stopped, it goes on, or is heard to its end."""
         self._ring_stopped = False
-        if self.state is State.RUNNING and self.params is not None:
+        if self.params is None:
+            return
+        if self.state is State.RUNNING:
             self._engine.start(self.params, self._resumed)
+        elif self._pcm.ahead_bytes and self._is_carried():
+            self._engine.start(self.params, lambda error: None)
+            self._engine.stop()
+            if self.state in (State.RELEASED, State.PARAMS_SET):
+                self._engine.release()
 
     def xrun(self) -> None:
         """The data path had an under- or overrun: tell the driver if it wants to know, at most once a period."""
@@ -226,6 +250,7 @@ class Stream:
     # ------------------------------------------------------------ helpers
 
     def _configure(self, params: PcmParams) -> None:
+        self._configured = params
         self._pcm.configure(
             buffer_bytes=params.buffer_bytes,
             period_bytes=params.period_bytes,

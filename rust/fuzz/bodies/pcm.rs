@@ -3,6 +3,7 @@
 
 mod bench;
 mod model;
+mod turns;
 
 pub use bench::Bench;
 
@@ -27,6 +28,19 @@ pub enum Op {
         stream: u8,
         bytes: u16,
         real_time: bool,
+    },
+    /// What is due by now is read ahead of the engine, or handed on behind it.
+    ReadAhead {
+        stream: u8,
+    },
+    /// Somebody stands in for an engine that takes no turns.
+    StandIn {
+        stream: u8,
+        bytes: u16,
+    },
+    /// What was read ahead is saved, and restored.
+    Carry {
+        stream: u8,
     },
     /// PREPARE; with `discard` for a stream without an engine.
     Prepare {
@@ -94,7 +108,7 @@ fn decode(code: u8, which: u8, n: u16) -> Op {
         6 => Form::ShortStatus,
         _ => Form::Mixed,
     };
-    match code % 16 {
+    match code % 20 {
         0..=3 => Op::Offer { stream, rx: (stream == 2) ^ (which >> 6 == 3), bytes: n % 2048, form, quiet: flag },
         4..=6 => Op::Move { stream, bytes: n % 4096, real_time: flag },
         7 => Op::Prepare { stream, discard: flag },
@@ -104,6 +118,9 @@ fn decode(code: u8, which: u8, n: u16) -> Op {
         11 => Op::StopRing { rx: flag, by_disabling: which & 8 != 0 },
         12 | 13 => Op::ResumeRing { rx: flag, by_enabling: which & 8 != 0 },
         14 => Op::Remap,
-        _ => Op::Reset,
+        15 => Op::Reset,
+        16 | 17 => Op::ReadAhead { stream },
+        18 => Op::StandIn { stream, bytes: n % 4096 },
+        _ => Op::Carry { stream },
     }
 }

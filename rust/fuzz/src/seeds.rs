@@ -61,6 +61,7 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
     let (prepare, start, stop, flush) = (|s| o(7, s, 0), |s| o(8, s, 0), |s| o(9, s, 0), |s| o(10, s, 0));
     let (play, cut, turn, pause, resume) =
         (|s: u8, n| o(0, s, n), |s: u8, n| o(0, s | 0x98, n), |s: u8, n| o(4, s | 4, n), o(11, 0, 0), o(12, 0, 0));
+    let (ahead, stand_in) = (|s| o(16, s, 0), |s, n| o(18, s, n));
     vec![
         ("life", of(6, &[prepare(0), play(0, 400), play(0, 400), start(0), turn(0, 600), turn(0, 600), stop(0), flush(0)])),
         ("record", of(6, &[prepare(2), start(2), play(2, 400), turn(2, 300), turn(2, 300), stop(2), flush(2)])),
@@ -72,6 +73,36 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
                 play(0, 100), turn(1, 100), turn(0, 50), pause, resume, turn(0, 1000), turn(1, 1000),
             ]),
         ),
+        (
+            "read-ahead",
+            of(6, &[
+                prepare(0), start(0), play(0, 1200), play(0, 1200), play(0, 1200), play(0, 1200), turn(0, 2000),
+                ahead(0), ahead(0), turn(0, 2000), ahead(0), pause, turn(0, 2000), resume, turn(0, 400), stop(0),
+                turn(0, 2000), flush(0),
+            ]),
+        ),
+        (
+            "handed-on-behind",
+            of(6, &[
+                prepare(2), start(2), play(2, 1200), play(2, 1200), turn(2, 2000), ahead(2), turn(2, 2000), ahead(2),
+                ahead(2), turn(2, 400), ahead(2), ahead(2), turn(2, 400), stop(2), flush(2),
+            ]),
+        ),
+        (
+            "late-engine",
+            of(6, &[
+                prepare(0), start(0), play(0, 1200), play(0, 1200), play(0, 1200), stand_in(0, 600), stand_in(0, 600),
+                turn(0, 400), ahead(0), turn(0, 400), ahead(0), turn(0, 2000), ahead(0), turn(0, 2000), stop(0), flush(0),
+            ]),
+        ),
+        (
+            "carried",
+            of(6, &[
+                prepare(0), start(0), play(0, 1200), play(0, 1200), play(0, 1200), turn(0, 2000), ahead(0), pause, o(19, 0, 0),
+                resume, turn(0, 400), turn(0, 400), turn(0, 2000), turn(0, 2000),
+            ]),
+        ),
+        ("hung-engine", of(6, &[prepare(0), start(0), play(0, 900), turn(0, 100), stand_in(0, 400), turn(0, 900)])),
         ("discard", of(6, &[o(7, 4, 0), play(0, 100), start(0), play(0, 100), stop(0), flush(0)])),
         ("cut", of(3, &[prepare(0), start(0), cut(0, 700), turn(0, 2000)])),
         ("refused", of(6, &[play(0, 9), prepare(0), o(0, 0x28, 9), o(0, 0x30, 9), o(0, 0x38, 9), play(3, 9), o(0, 0xc0, 9)])),

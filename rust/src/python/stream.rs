@@ -128,6 +128,16 @@ impl PcmStream {
     }
 
     #[getter]
+    fn read_ahead<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &py.detach(|| self.0.read_ahead()))
+    }
+
+    #[setter]
+    fn set_read_ahead(&self, bytes: BytesLike) -> PyResult<()> {
+        Ok(self.0.restore_read_ahead(&bytes.0)?)
+    }
+
+    #[getter]
     fn running(&self) -> bool {
         self.0.is_running()
     }

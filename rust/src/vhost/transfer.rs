@@ -14,7 +14,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::gate::Gate;
 
 /// A larger state is none of ours.
-const STATE_MAX: usize = 1 << 20;
+const STATE_MAX: usize = 16 << 20;
 /// A front end that does not read, or write, for so long has failed.
 const WAIT: Duration = Duration::from_secs(5);
 /// So long one that is not wanted any more may take to notice.

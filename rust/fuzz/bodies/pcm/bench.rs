@@ -10,22 +10,24 @@ use _core::guest::{GuestRam, Kick, Piece, Queue};
 use _core::pcm::router::Queues;
 use _core::pcm::stream::{Mode, Shape};
 use _core::pcm::{Router, Stream};
+use _core::vhost::Mem;
 use _core::vhost::chain::INLINE;
 use _core::vhost::connection::Connection;
 use _core::vhost::device::{Device, QueueHandler, Spec};
 use _core::vhost::events::EventQueue;
 use _core::vhost::ring::{Kept, Ring};
-use _core::vhost::{Caller, Mem};
 use vhost::vhost_user::VhostUserBackendReqHandlerMut;
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserVringAddrFlags};
 
-use super::model::{Back, Message, Model, Moved};
+use super::model::{Back, Message, Model};
+use super::turns::Ahead;
 use super::{DIRECTIONS, Form, Op};
 
 const CONTROL: usize = 0;
 const FEATURES: u64 = 1 << 32 | 1 << 30 | 1 << 28;
 const EVENT_IDX: u64 = 1 << 29;
-const SHAPE: Shape = Shape { buffer: 2048, period: 512, frame: 4, rate: 48000, silence: 0x80, polling: false };
+pub(super) const SHAPE: Shape =
+    Shape { buffer: 2048, period: 512, frame: 4, rate: 48000, silence: 0x80, polling: false };
 
 /// A router whose rings are looked at when the test says so, not by a worker: each run is the same.
 struct OnDemand(Arc<Router>);
@@ -72,24 +74,26 @@ struct Place {
 /// See the module text.
 pub struct Bench {
     router: Arc<Router>,
-    streams: Vec<Arc<Stream>>,
+    pub(super) streams: Vec<Arc<Stream>>,
     device: Arc<Device>,
     connection: Connection,
     ram: Arc<GuestRam>,
     queues: Vec<Queue>,
-    model: Model,
+    pub(super) model: Model,
+    /// What was read ahead of each stream's engine.
+    pub(super) ahead: [Ahead; DIRECTIONS.len()],
     away: [BTreeMap<u16, Place>; 2],
     /// What was recorded into each message of rx that is away.
-    recorded: BTreeMap<u64, Vec<u8>>,
+    pub(super) recorded: BTreeMap<u64, Vec<u8>>,
     serial: u64,
     event_idx: bool,
-    clock: u8,
+    pub(super) clock: u8,
     /// Rings that stand still by ENABLE 0 alone.
     disabled: [bool; 2],
 }
 
 /// The byte that message `serial` has at `at`.
-fn tone(serial: u64, at: usize) -> u8 {
+pub(super) fn tone(serial: u64, at: usize) -> u8 {
     (serial.wrapping_mul(31) + at as u64 * 7 + at as u64 / 256) as u8
 }
 
@@ -122,6 +126,7 @@ impl Bench {
             queues: (0..4).map(queue).collect(),
             ram,
             model: Model::new(SHAPE.buffer - SHAPE.period),
+            ahead: Default::default(),
             away: Default::default(),
             recorded: BTreeMap::new(),
             serial: 0,
@@ -142,6 +147,7 @@ impl Bench {
             self.start_ring(i, 0);
         }
         self.model.rings.iter_mut().for_each(|r| r.open = true);
+        self.ahead.iter_mut().for_each(Ahead::begin);
     }
 
     fn share_memory(&mut self) {
@@ -178,6 +184,9 @@ impl Bench {
                 }
             }
             Op::Move { stream, bytes, real_time } => self.turn(stream.into(), bytes.into(), real_time),
+            Op::ReadAhead { stream } => self.read_ahead(stream.into()),
+            Op::StandIn { stream, bytes } => self.stand_in(stream.into(), bytes.into()),
+            Op::Carry { stream } => self.carry(stream.into()),
             Op::Prepare { stream, discard } => self.policy(stream, |s, m, i| {
                 // As the device does: never while it runs.
                 if !m.streams[i].running {
@@ -185,14 +194,21 @@ impl Bench {
                     m.prepare(i, discard);
                 }
             }),
-            Op::Start { stream } => self.policy(stream, |s, m, i| {
-                s.start();
-                m.start(i);
-            }),
-            Op::Stop { stream } => self.policy(stream, |s, m, i| {
-                s.stop();
-                m.stop(i);
-            }),
+            Op::Start { stream } => {
+                self.policy(stream, |s, m, i| {
+                    s.start();
+                    m.start(i);
+                });
+                let i = usize::from(stream) % DIRECTIONS.len();
+                self.ahead[i].start(self.model.begins_empty(i));
+            }
+            Op::Stop { stream } => {
+                self.policy(stream, |s, m, i| {
+                    s.stop();
+                    m.stop(i);
+                });
+                self.ahead[usize::from(stream) % DIRECTIONS.len()].stop();
+            }
             Op::Flush { stream } => self.policy(stream, |s, m, i| {
                 s.flush(0x8000);
                 m.flush(i);
@@ -272,38 +288,6 @@ impl Bench {
         self.serial += 1;
     }
 
-    /// An engine's turn: what it hears, or what the guest records, is what the model says, byte by byte.
-    fn turn(&mut self, stream: usize, bytes: usize, real_time: bool) {
-        let i = stream % DIRECTIONS.len();
-        // For larger turns of a callback a clock reads ahead, which the model does not have.
-        let borne = bytes <= SHAPE.buffer - SHAPE.period;
-        let who = if real_time && borne { Caller::RealTime } else { Caller::Worker };
-        let s = &self.streams[i];
-        let mut buffer = vec![0x11; bytes];
-        if DIRECTIONS[i] {
-            self.clock = self.clock.wrapping_add(1);
-            buffer.iter_mut().zip(0..).for_each(|(b, at)| *b = tone(self.clock.into(), at));
-            let n = s.push_as(&buffer, 0, who);
-            let moved = self.model.shift(i, bytes);
-            assert_eq!(n, total(&moved), "bytes recorded");
-            let mut from = 0;
-            for (serial, at, n) in moved {
-                let content = self.recorded.entry(serial).or_default();
-                // A message that began again after a stop is overwritten from its beginning.
-                content.resize(at, 0xee);
-                content.extend(&buffer[from..from + n]);
-                from += n;
-            }
-        } else {
-            let n = s.pull_as(&mut buffer, 0, who);
-            let moved = self.model.shift(i, bytes);
-            assert_eq!(n, total(&moved), "bytes heard");
-            let want = moved.iter().flat_map(|&(serial, at, n)| (at..at + n).map(move |i| tone(serial, i)));
-            assert!(want.eq(buffer[..n].iter().copied()), "another sound");
-            assert!(buffer[n..].iter().all(|&b| b == 0x11), "written behind the end");
-        }
-    }
-
     fn stop_ring(&mut self, rx: bool, by_disabling: bool) {
         let i = ring(rx) as u32;
         if by_disabling {
@@ -331,11 +315,13 @@ impl Bench {
             self.start_ring(ring(rx), self.device.rings()[ring(rx)].base());
         }
         self.model.resume_ring(rx);
+        self.ahead.iter_mut().zip(DIRECTIONS).filter(|(_, capture)| *capture == rx).for_each(|(a, _)| a.begin());
     }
 
     fn reset(&mut self) {
         self.connection.reset_device().expect("reset");
         self.model.reset();
+        self.ahead.iter_mut().for_each(Ahead::reset);
         self.away = Default::default();
         self.recorded.clear();
         self.ram.free_all();
@@ -369,6 +355,9 @@ impl Bench {
             assert_eq!(got, want, "queue {}", ring(rx));
             assert_eq!(self.away[r].len(), self.model.away(rx), "messages that are away");
         }
+        for (stream, ahead) in self.streams.iter().zip(&self.ahead) {
+            ahead.compare(stream);
+        }
     }
 
     fn status(&self, p: &Place) -> u32 {
@@ -399,8 +388,4 @@ impl Bench {
         self.router.disconnected();
         self.device.close();
     }
-}
-
-fn total(moved: &[Moved]) -> usize {
-    moved.iter().map(|m| m.2).sum()
 }

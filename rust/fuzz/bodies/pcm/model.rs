@@ -122,14 +122,26 @@ impl Model {
 
     /// What an engine's turn of `n` bytes moves.
     pub fn shift(&mut self, stream: usize, n: usize) -> Vec<Moved> {
-        let rx = DIRECTIONS[stream];
+        if self.look(stream) { self.take(stream, n) } else { Vec::new() }
+    }
+
+    /// An engine looks at the ring. Whether anything can move.
+    pub fn look(&mut self, stream: usize) -> bool {
         if self.streams[stream].pulling {
-            self.see(rx, true);
+            self.see(DIRECTIONS[stream], true);
         }
+        self.moves(stream)
+    }
+
+    /// Whether anything can move.
+    pub fn moves(&self, stream: usize) -> bool {
+        self.streams[stream].running && self.rings[usize::from(DIRECTIONS[stream])].open
+    }
+
+    /// The next `n` bytes of a stream that can move.
+    pub fn take(&mut self, stream: usize, n: usize) -> Vec<Moved> {
+        let rx = DIRECTIONS[stream];
         let s = &mut self.streams[stream];
-        if !s.running || !self.rings[usize::from(rx)].open {
-            return Vec::new();
-        }
         let (mut moved, mut left) = (Vec::new(), n);
         while left > 0 {
             let Some(m) = s.items.front_mut() else { break };
@@ -151,6 +163,11 @@ impl Model {
             self.back[usize::from(rx)].push(back);
         }
         moved
+    }
+
+    /// START discards what was read ahead: nobody will hear it, or it was recorded before.
+    pub fn begins_empty(&self, stream: usize) -> bool {
+        DIRECTIONS[stream] || self.streams[stream].mode == Mode::Discard
     }
 
     pub fn prepare(&mut self, stream: usize, discard: bool) {

@@ -3,10 +3,11 @@
 //!
 //! The engine's turns set the pace: between two of them as much is moved as one takes, evenly. The callback takes what was
 //! read first; only what is missing it takes from the guest itself. Nothing of this happens while turns are no larger than
-//! what the guest's buffer bears (its size less one period: rule 10 of docs/design.md).
+//! what the guest's buffer bears (its size less one period: rule 10 of docs/design.md), and nothing was kept for an engine that
+//! came late (`late`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering::*};
 use std::time::{Duration, Instant};
 
 use super::fifo::Fifo;
@@ -31,9 +32,13 @@ pub(super) struct Ahead {
     /// What the engine said at its last turn: `ahead` of a pull, `delay` of a push.
     delay: AtomicIsize,
     /// Bytes in it.
-    held: AtomicUsize,
+    pub(super) held: AtomicUsize,
     /// The last turn took some from the guest itself.
     short: AtomicBool,
+    /// Bytes in it beyond what the next turn takes, that stay there so that the guest keeps its pace: see `late`.
+    pub(super) surplus: AtomicUsize,
+    /// Turns that engines had taken when the stream began to run.
+    pub(super) begun: AtomicU64,
 }
 
 impl Ahead {
@@ -47,15 +52,44 @@ impl Ahead {
             fifo.clear();
         }
         self.held.store(0, Relaxed);
+        self.surplus.store(0, Relaxed);
     }
 
-    /// The queue, large enough for turns of `turn` bytes. Any thread that may wait.
-    fn for_turns_of(&self, turn: usize) -> Arc<Fifo> {
+    /// As `clear`, and free its memory: nobody reads ahead now.
+    pub(super) fn free(&self) {
+        self.clear();
+        self.made.store(false, Relaxed);
+        let fifo = self.fifo.lock().take();
+        drop(fifo);
+    }
+
+    /// A copy of what is in it. Any thread that may wait; complete while it is shut.
+    pub(super) fn content(&self) -> Vec<u8> {
+        let place = self.fifo.lock();
+        let Some(fifo) = &*place else { return Vec::new() };
+        let mut bytes = vec![0; fifo.len()];
+        let (n, _) = fifo.peek(&mut bytes);
+        bytes.truncate(n);
+        bytes
+    }
+
+    /// Put this in its place, before anything is read ahead; `stays`: as a surplus. Any thread that may wait.
+    pub(super) fn replace(&self, bytes: &[u8], stays: bool) {
+        self.clear();
+        if !bytes.is_empty() {
+            self.of_size(bytes.len()).put(bytes);
+        }
+        self.held.store(bytes.len(), Relaxed);
+        self.surplus.store(if stays { bytes.len() } else { 0 }, Relaxed);
+    }
+
+    /// The queue, with room for at least `size` bytes. Any thread that may wait.
+    pub(super) fn of_size(&self, size: usize) -> Arc<Fifo> {
         let old = self.fifo.lock().clone();
-        if let Some(fifo) = old.as_ref().filter(|f| f.capacity() >= 2 * turn) {
+        if let Some(fifo) = old.as_ref().filter(|f| f.capacity() >= size) {
             return fifo.clone();
         }
-        let larger = Arc::new(Fifo::new(2 * turn));
+        let larger = Arc::new(Fifo::new(size));
         let mut place = self.fifo.lock();
         if let Some(fifo) = &*place {
             let mut rest = vec![0; fifo.len()];
@@ -86,7 +120,12 @@ struct Parts {
 impl Stream {
     /// Whether the guest's buffer does not bear a turn of so many bytes, or there is something that was read ahead.
     pub(super) fn goes_ahead(&self, turn: usize, who: Caller) -> bool {
-        (who == Caller::RealTime && turn > self.burst()) || self.ahead.made.load(Acquire)
+        (who == Caller::RealTime && turn > self.burst()) || self.is_read_ahead()
+    }
+
+    /// There is a place for what is read ahead.
+    pub(super) fn is_read_ahead(&self) -> bool {
+        self.ahead.made.load(Acquire)
     }
 
     /// Bytes that were read ahead and the engine has not taken yet; in capture, that the guest has not got yet.
@@ -124,17 +163,19 @@ impl Stream {
     pub(super) fn take_read(&self, dst: &mut [u8], ahead: isize, who: Caller) -> usize {
         let turn = dst.len();
         let large = who == Caller::RealTime && turn > self.burst();
-        if self.ahead.shut.load(SeqCst) {
-            return 0;
-        }
         let Some(fifo) = try_hard(&self.ahead.fifo, who) else {
             self.stats.busy.fetch_add(1, Relaxed);
             return 0;
         };
+        // Under the lock: who saves what is in there after it was shut has all of it.
+        if self.ahead.shut.load(SeqCst) {
+            return 0;
+        }
         let take = |dst: &mut [u8]| fifo.as_ref().map_or(0, |f| f.take(dst));
         let mut got = take(dst);
+        let surplus = fifo.as_ref().is_some_and(|f| self.shed(f, dst));
         self.ahead.short.store(got < turn, Relaxed);
-        let first = self.note_turn(turn, ahead, large);
+        let first = self.note_turn(turn, ahead, large || surplus);
         if got < turn {
             // Under the stream's lock: what is read ahead meanwhile comes before what is in the ring.
             self.engine(turn, who, None, |s| {
@@ -171,13 +212,13 @@ impl Stream {
     pub(super) fn put_aside(&self, src: &[u8], delay: usize, who: Caller) -> Option<usize> {
         let turn = src.len();
         let large = who == Caller::RealTime && turn > self.burst();
-        if self.ahead.shut.load(SeqCst) {
-            return Some(0);
-        }
         let Some(fifo) = try_hard(&self.ahead.fifo, who) else {
             self.stats.busy.fetch_add(1, Relaxed);
             return Some(0);
         };
+        if self.ahead.shut.load(SeqCst) {
+            return Some(0);
+        }
         let fifo = fifo.as_ref().filter(|f| large || f.len() > 0);
         if fifo.is_none() && !large {
             return None;
@@ -209,16 +250,17 @@ impl Stream {
     }
 
     /// Read ahead, or hand on, what is due now. Returns when to come again; None if there is nothing to do until it is called.
-    pub(in crate::pcm) fn work_ahead(&self, now: Instant, scratch: &mut Vec<u8>) -> Option<Instant> {
+    pub fn work_ahead(&self, now: Instant, scratch: &mut Vec<u8>) -> Option<Instant> {
         if !self.ahead.working.load(SeqCst) {
             return None;
         }
         let p = self.parts(now);
-        let fifo = self.ahead.for_turns_of(p.turn);
+        let surplus = self.ahead.surplus.load(Relaxed);
+        let fifo = self.ahead.of_size(2 * p.turn + surplus);
         self.look();
         let mut s = self.state.lock();
         let (held, burst) = (fifo.len(), self.burst());
-        let small = p.turn <= burst && (!self.capture || held == 0);
+        let small = p.turn <= burst && if self.capture { held == 0 } else { surplus == 0 };
         if !s.running || !s.open || small {
             self.ahead.working.store(false, SeqCst);
             return None;
@@ -238,7 +280,7 @@ impl Stream {
             });
             fifo.taken(position, moved);
         } else {
-            let n = due.saturating_sub(held).min(burst);
+            let n = (surplus + due).saturating_sub(held).min(burst).min(fifo.capacity() - held);
             scratch.resize(n, 0);
             // Heard after what is in there already, which the next turn takes.
             let ahead = delay.saturating_add_unsigned(p.turn.saturating_sub(p.passed) + held);
@@ -256,7 +298,7 @@ impl Stream {
         Some(now + self.time_of(wait))
     }
 
-    fn time_of(&self, bytes: usize) -> Duration {
+    pub(super) fn time_of(&self, bytes: usize) -> Duration {
         let bytes_per_s = (self.frame_bytes() * self.rate() as usize).max(1);
         Duration::from_nanos(bytes as u64 * 1_000_000_000 / bytes_per_s as u64)
     }

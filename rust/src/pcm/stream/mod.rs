@@ -20,7 +20,9 @@ use crate::vhost::{Caller, Mem};
 
 mod ahead;
 mod fifo;
+mod late;
 mod rings;
+mod saved;
 mod transfer;
 mod wait;
 
@@ -310,6 +312,7 @@ impl Stream {
             // From now on, not what was recorded before.
             self.ahead.clear();
         }
+        self.begin();
         let discard = {
             let mut s = self.state.lock();
             (s.running, s.shortage) = (true, Shortage::default());
@@ -318,6 +321,7 @@ impl Stream {
         };
         self.set_pulling(!discard);
         if discard {
+            self.ahead.clear();
             // In order: what waits first, and then what the worker gets.
             let mut s = self.state.lock();
             self.consume_all(&mut s);
@@ -335,20 +339,6 @@ impl Stream {
         self.set_pulling(false);
     }
 
-    /// The heads of the messages that are kept while the ring is stopped, and how much of the first was consumed.
-    pub fn kept_messages(&self) -> (Vec<u16>, usize) {
-        let s = self.state.lock();
-        let consumed = s.items.front().map_or(0, |i| i.pos);
-        (s.items.iter().map(|i| i.chain.head).chain(s.again.iter().copied()).collect(), consumed)
-    }
-
-    /// Go on with what another process kept (`kept_messages`), when the ring starts.
-    pub fn restore_kept(&self, heads: Vec<u16>, consumed: usize) {
-        let mut s = self.state.lock();
-        s.carry = heads.first().map(|&head| (head, consumed));
-        s.again = heads;
-    }
-
     /// Ask the guest not to kick, because somebody looks at the ring; or to kick again.
     fn set_pulling(&self, on: bool) {
         let mut feed = self.feed.lock();
@@ -361,9 +351,10 @@ impl Stream {
         }
     }
 
-    /// What could be moved now, in bytes, as far as the ring was looked at.
+    /// What could be moved now, in bytes, as far as the ring was looked at; with what was read ahead.
     pub fn queued_bytes(&self) -> usize {
-        self.stats.queued.load(Relaxed) as usize
+        let ahead = if self.capture { 0 } else { self.ahead_bytes() };
+        self.stats.queued.load(Relaxed) as usize + ahead
     }
 
     /// RELEASE: give back everything that the guest offered so far, the ring's content included; refuse from then on.

@@ -34,6 +34,7 @@ impl Stream {
         s.ring = Some(ring.clone());
         s.mem = ring.memory().clone().into_inner();
         s.open = true;
+        self.begin();
         self.ahead.shut(false);
         self.show(&s);
         s.items.reserve(USUAL);
@@ -200,7 +201,6 @@ impl Stream {
             *feed = None;
         }
         drop(feed);
-        self.ahead.clear();
         let mut s = self.state.lock();
         s.items.clear();
         s.again.clear();
@@ -217,6 +217,8 @@ impl Stream {
         s.spent.clear();
         self.show(&s);
         drop(s);
+        // Who reads ahead saw it run before that, or does not at all.
+        self.ahead.free();
         self.changed.ring();
     }
 }

@@ -87,8 +87,26 @@ impl Stream {
         }
     }
 
-    /// Run `f` on the stream for an engine, after a look at the ring. For one who stands in for an engine: only if that has
-    /// not taken a turn since `unless`, and what is moved is an xrun.
+    /// Run `f` on the stream, after a look at the ring, if it runs and both are free.
+    #[inline(always)]
+    pub(super) fn opened<R>(&self, who: Caller, f: impl FnOnce(&mut State) -> R) -> Option<R> {
+        // Held to the end: a ring or memory map replaced meanwhile is freed by who waits for it.
+        let Some(feed) = try_hard(&self.feed, who) else {
+            self.stats.busy.fetch_add(1, Relaxed);
+            return None;
+        };
+        if let Some(f) = feed.as_ref().filter(|f| f.pulling) {
+            f.router.pull(&f.ring);
+        }
+        let Some(mut s) = try_hard(&self.state, who) else {
+            self.stats.busy.fetch_add(1, Relaxed);
+            return None;
+        };
+        (s.running && s.open).then(|| f(&mut s))
+    }
+
+    /// Run `f` on the stream for an engine. For one who stands in for an engine: only if that has not taken a turn since
+    /// `unless`, and what is moved is an xrun.
     pub(super) fn engine(
         &self,
         n: usize,
@@ -96,34 +114,22 @@ impl Stream {
         unless: Option<u64>,
         f: impl FnOnce(&mut State) -> usize,
     ) -> usize {
-        // Held to the end: a ring or memory map replaced meanwhile is freed by who waits for it.
-        let Some(feed) = try_hard(&self.feed, who) else {
-            self.stats.busy.fetch_add(1, Relaxed);
-            return 0;
-        };
-        if let Some(f) = feed.as_ref().filter(|f| f.pulling) {
-            f.router.pull(&f.ring);
-        }
-        let Some(mut s) = try_hard(&self.state, who) else {
-            self.stats.busy.fetch_add(1, Relaxed);
-            return 0;
-        };
-        if !s.running || !s.open {
-            return 0;
-        }
-        if unless.is_some_and(|turns| turns != self.stats.turns.load(Relaxed)) {
-            return 0;
-        }
-        let got = f(&mut s);
-        let verdict = match unless {
-            None => s.shortage.book(n, got, self.period_bytes()),
-            Some(_) => {
-                self.stats.stood_in.fetch_add(got as u64, Relaxed);
-                Verdict { xrun: got > 0, missing: got }
+        let moved = self.opened(who, |s| {
+            if unless.is_some_and(|turns| turns != self.stats.turns.load(Relaxed)) {
+                return 0;
             }
-        };
-        self.judge(&verdict);
-        got
+            let got = f(s);
+            let verdict = match unless {
+                None => s.shortage.book(n, got, self.period_bytes()),
+                Some(_) => {
+                    self.stats.stood_in.fetch_add(got as u64, Relaxed);
+                    Verdict { xrun: got > 0, missing: got }
+                }
+            };
+            self.judge(&verdict);
+            got
+        });
+        moved.unwrap_or(0)
     }
 
     /// Playback callback: fill `dst`, of which `ahead` bytes are heard before the first. Returns the bytes there were; the
@@ -147,6 +153,10 @@ impl Stream {
         self.engine(dst.len(), who, unless, |s| {
             if unless.is_none() {
                 self.took_turn(dst.len());
+                // Since this turn began something was kept for the engine: that comes first, in the next one.
+                if self.is_read_ahead() {
+                    return 0;
+                }
             }
             self.pull_some(s, dst, ahead, who)
         })
@@ -162,12 +172,12 @@ impl Stream {
         self.put_in(src, delay, who, None)
     }
 
-    /// In the place of an engine that has taken `turns` and no more: let what the guest plays pass unheard, or have it record
-    /// `silence`.
-    pub(in crate::pcm) fn stand_in(&self, silence: &mut [u8], turns: u64) {
+    /// In the place of an engine that has taken `turns` and no more: let what the guest plays pass unheard (or keep it for an
+    /// engine that is only late), or have it record `silence`.
+    pub fn stand_in(&self, silence: &mut [u8], turns: u64) {
         if self.capture {
             self.put_in(silence, 0, Caller::Worker, Some(turns));
-        } else {
+        } else if !self.keep(silence, turns) {
             self.take_out(silence, 0, Caller::Worker, Some(turns));
         }
     }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::Stream;
 
 impl Stream {
-    /// Block until something can be moved. False at the time limit, or when the stream does not run.
+    /// Block until something can be moved. False at the time limit, or when the stream does not run and nothing of it was read
+    /// ahead.
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         let until = timeout.map(|t| Instant::now() + t);
         // From now on kicks wake us. A guest that sends none, because it polls or because another engine pulls, is looked at
@@ -17,10 +18,11 @@ impl Stream {
             let rings = self.changed.rings();
             let pulled = {
                 let s = self.state.lock();
+                let ahead = !self.capture && self.ahead_bytes() > 0;
                 if !s.running {
-                    return false;
+                    return s.open && ahead;
                 }
-                if s.open && s.queued > 0 {
+                if s.open && (s.queued > 0 || ahead) {
                     return true;
                 }
                 s.ring.as_ref().is_some_and(|r| r.is_pulled())

@@ -4,15 +4,19 @@
 //! up (the thread was late by more than the guest's buffer) is skipped, not taken for an underrun.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
 use super::watch::{Seen, Verdict, Watch};
-use crate::realtime;
 use crate::vhost::{Caller, lock};
+
+mod thread;
+
+pub(super) use thread::call;
+use thread::stamp;
+pub use thread::start_thread;
 
 /// What a tap keeps if nobody takes it.
 const TAP_MAX: usize = 64 << 20;
@@ -64,48 +68,10 @@ pub struct ClockPort {
     kind: Kind,
     pub stats: ClockStats,
     inner: Mutex<Inner>,
-    /// `Run::next` in nanoseconds since `EPOCH`, changed under `inner`: the thread looks at many ports and locks those that are due.
+    /// `Run::next` as a `stamp`, changed under `inner`: the thread looks at many ports and locks those that are due.
     due: AtomicU64,
     /// The tap was filled (playback) or emptied (capture), or the port was closed.
     changed: Condvar,
-}
-
-/// The thread's list, and how it is woken.
-struct Clock {
-    ports: Mutex<Ports>,
-    wake: Condvar,
-}
-
-struct Ports {
-    list: Vec<Arc<ClockPort>>,
-    thread: bool,
-}
-
-static CLOCK: Clock = Clock { ports: Mutex::new(Ports { list: Vec::new(), thread: false }), wake: Condvar::new() };
-
-/// Read ahead for a stream, or hand on, now: its port's turn may be later than that. Any thread that may wait.
-pub(super) fn call(stream: &Arc<Stream>) {
-    let its = |p: &&Arc<ClockPort>| p.kind == Kind::StandIn && Arc::ptr_eq(&p.stream, stream);
-    let Some(port) = lock(&CLOCK.ports).list.iter().find(its).cloned() else { return };
-    {
-        // Under this lock: a tick that ends now would say otherwise.
-        let _inner = lock(&port.inner);
-        port.due.store(0, Relaxed);
-    }
-    wake();
-}
-
-/// Have the thread look at the ports' times again.
-fn wake() {
-    let _ports = lock(&CLOCK.ports);
-    CLOCK.wake.notify_all();
-}
-
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// Nanoseconds since `EPOCH`.
-fn stamp(t: Instant) -> u64 {
-    t.saturating_duration_since(*EPOCH).as_nanos() as u64
 }
 
 fn frames_to_time(frames: u64, rate: u32) -> Duration {
@@ -152,14 +118,7 @@ impl ClockPort {
             i.run = Some(Run { origin, moved_frames: 0, next });
             self.due.store(stamp(next), Relaxed);
         }
-        let mut ports = lock(&CLOCK.ports);
-        if !ports.list.iter().any(|p| Arc::ptr_eq(p, self)) {
-            ports.list.push(self.clone());
-        }
-        if !std::mem::replace(&mut ports.thread, true) {
-            ports.thread = spawn(|| drop(realtime::take_priority())).is_ok();
-        }
-        CLOCK.wake.notify_all();
+        thread::add(self);
     }
 
     /// Pause. When it returns the thread touches the stream no more.
@@ -168,9 +127,7 @@ impl ClockPort {
         if ran && self.kind != Kind::StandIn {
             self.stream.set_clocked(false);
         }
-        let mut ports = lock(&CLOCK.ports);
-        ports.list.retain(|p| !Arc::ptr_eq(p, self));
-        CLOCK.wake.notify_all();
+        thread::remove(self);
     }
 
     /// Stand in at once, if it runs: the engine is gone.
@@ -184,9 +141,7 @@ impl ClockPort {
             *run = Run { origin: now, moved_frames: 0, next: now };
             self.due.store(stamp(now), Relaxed);
         }
-        let ports = lock(&CLOCK.ports);
-        CLOCK.wake.notify_all();
-        drop(ports);
+        thread::wake();
     }
 
     /// Stop for good; `take` returns what is left, then None. Idempotent.
@@ -199,17 +154,16 @@ impl ClockPort {
     /// When to tick first: not before `earliest`, and together with a port of the same period, if there is one, so that
     /// many streams wake the thread as often as one does.
     fn with_others(&self, earliest: Instant, period: Duration) -> Instant {
-        let ports = lock(&CLOCK.ports);
-        let alike = |p: &&Arc<ClockPort>| {
+        let alike = |p: &Arc<ClockPort>| {
             (p.kind, p.stream.rate(), p.period_frames()) == (self.kind, self.stream.rate(), self.period_frames())
         };
         // Its origin: one that is late is due at another time than usual.
         let origin = |p: &Arc<ClockPort>| lock(&p.inner).run.as_ref().map(|run| stamp(run.origin));
-        let Some(origin) = ports.list.iter().filter(alike).find_map(origin) else {
+        let Some(origin) = thread::find(|p| alike(p).then(|| origin(p)).flatten()) else {
             return earliest;
         };
         let period = (period.as_nanos() as u64).max(1);
-        *EPOCH + Duration::from_nanos(origin + stamp(earliest).saturating_sub(origin).div_ceil(period) * period)
+        thread::time(origin + stamp(earliest).saturating_sub(origin).div_ceil(period) * period)
     }
 
     fn period_frames(&self) -> u64 {
@@ -294,7 +248,11 @@ impl ClockPort {
                 }
                 Verdict::TakeOver => {
                     self.stream.stats.stalls.fetch_add(1, Relaxed);
-                    self.stream.tell("its engine does not move audio; silence until it does");
+                    let late = matches!(seen, Seen::Turns(turns, _) if self.stream.is_awaited(turns));
+                    self.stream.tell(match late {
+                        true => "its engine has not begun; what is played is kept for it",
+                        false => "its engine does not move audio; silence until it does",
+                    });
                     let period = frames_to_time(self.period_frames(), self.stream.rate());
                     (run.origin, run.moved_frames) = (now.checked_sub(period).unwrap_or(now), 0);
                 }
@@ -348,53 +306,6 @@ impl ClockPort {
         run.moved_frames += due;
         run.next = (run.origin + frames_to_time(run.moved_frames + period, rate)).max(now + TICK_MIN);
         Some(run.next)
-    }
-}
-
-fn spawn(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let body = move || {
-        first();
-        run();
-    };
-    std::thread::Builder::new().name("vsnd-clock".into()).spawn(body).map(drop)
-}
-
-/// Start the thread before it is needed: later it may not be permitted to take its priority. The error is the system's word on
-/// that; the thread runs as others do then.
-pub fn start_thread() -> io::Result<()> {
-    let (told, tell) = std::sync::mpsc::channel();
-    {
-        let mut ports = lock(&CLOCK.ports);
-        if ports.thread {
-            return Ok(());
-        }
-        spawn(move || drop(told.send(realtime::take_priority())))?;
-        ports.thread = true;
-    }
-    tell.recv().unwrap_or(Ok(()))
-}
-
-/// The thread: sleeps until the earliest port is due. It stays, because to make it takes longer than a START may.
-fn run() {
-    let mut ports = lock(&CLOCK.ports);
-    let mut due = Vec::new();
-    loop {
-        let Some(next) = ports.list.iter().map(|p| p.due.load(Relaxed)).min() else {
-            ports = CLOCK.wake.wait(ports).unwrap_or_else(std::sync::PoisonError::into_inner);
-            continue;
-        };
-        let now = Instant::now();
-        let left = next.saturating_sub(stamp(now));
-        if left > 0 {
-            // Whoever makes a port due sooner takes the lock that is let go of here.
-            let left = Duration::from_nanos(left);
-            ports = CLOCK.wake.wait_timeout(ports, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
-            continue;
-        }
-        due.extend(ports.list.iter().filter(|p| p.due.load(Relaxed) <= stamp(now)).cloned());
-        drop(ports);
-        due.drain(..).for_each(|p| p.tick(now));
-        ports = lock(&CLOCK.ports);
     }
 }
 
