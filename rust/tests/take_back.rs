@@ -52,6 +52,38 @@ proptest! {
     }
 }
 
+/// Of one stream that plays and one that records, on engines of large turns.
+fn of_large_turns() -> impl Strategy<Value = Op> {
+    let stream = || prop::sample::select(vec![0u8, 2]);
+    prop_oneof![
+        8 => (stream(), 0..1500u16, any::<bool>())
+            .prop_map(|(stream, bytes, quiet)| Op::Offer { stream, rx: stream == 2, bytes, form: Form::Whole, quiet }),
+        5 => (stream(), 0..4000u16).prop_map(|(stream, bytes)| Op::Move { stream, bytes, real_time: true }),
+        6 => stream().prop_map(|stream| Op::ReadAhead { stream }),
+        2 => (stream(), 0..3000u16).prop_map(|(stream, bytes)| Op::StandIn { stream, bytes }),
+        1 => stream().prop_map(|stream| Op::Carry { stream }),
+        1 => stream().prop_map(|stream| Op::Stop { stream }),
+        2 => stream().prop_map(|stream| Op::Start { stream }),
+        1 => any::<(bool, bool)>().prop_map(|(rx, by_disabling)| Op::StopRing { rx, by_disabling }),
+        2 => any::<(bool, bool)>().prop_map(|(rx, by_enabling)| Op::ResumeRing { rx, by_enabling }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_read_ahead_comes_out_once_and_in_order(operations in prop::collection::vec(of_large_turns(), 1..120)) {
+        let mut bench = Bench::new(64, true);
+        for stream in [0, 2] {
+            bench.apply(Op::Prepare { stream, discard: false });
+            bench.apply(Op::Start { stream });
+        }
+        operations.into_iter().for_each(|op| bench.apply(op));
+        bench.end();
+    }
+}
+
 /// A pause before anything came back: the ring goes on at 0, and is no new driver's.
 #[test]
 fn a_pause_in_the_first_message_loses_and_repeats_nothing() {
