@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from vsnd_hybrid.guest.run import StreamRun
 from tests.backends.conftest import INPUT, OUTPUT, GuestFactory
 from tests.guests import audio
 from tests.processes import Process, await_until
-from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording, unless_unsaid
+from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording, heard_of, unless_late
 
 FRAMES = 96_000
 #: Silence before what is spoken: it flows while the microphone's two channels are linked, one after the other.
@@ -58,19 +58,6 @@ def await_heard(session: PipeWireSession, frames: int) -> None:
 # ---------------------------------------------------------------- what is heard
 
 
-def heard_of(session: PipeWireSession, play: Callable[[Recording], None]) -> audio.Heard:
-    """What a recorder hears of `FRAMES` that are played; on a busy machine again if it was itself too late for them."""
-    for _ in range(4):
-        recording = session.record()
-        play(recording)
-        heard = audio.locate(recording.heard(), FRAMES)
-        excused = not heard.holds(FRAMES) and recording.missed_cycles
-        recording.stop()
-        if not excused:
-            break
-    return heard
-
-
 @pytest.mark.parametrize(("period_frames", "periods"), [(1024, 4), (480, 4), (777, 3)])
 def test_every_frame_is_heard_once_and_in_order(
     session: PipeWireSession, guest_on: GuestFactory, period_frames: int, periods: int
@@ -80,7 +67,7 @@ def test_every_frame_is_heard_once_and_in_order(
     def play(_: Recording) -> None:
         assert guest.play(audio.numbered(FRAMES), period_frames=period_frames, periods=periods).ok
 
-    heard = heard_of(session, play)
+    heard = heard_of(session, play, FRAMES)
     assert heard.holds(FRAMES), f"the end too, though nothing follows it: {heard}"
 
 
@@ -98,7 +85,7 @@ def recorded_of(session: PipeWireSession, guest: VirtualGuest, **options: int) -
         xruns = recorded.xruns
         return audio.locate(recorded.data + recorded.tail, FRAMES), speech.whole
 
-    return unless_unsaid(hear, FRAMES), xruns
+    return unless_late(hear, FRAMES), xruns
 
 
 def test_every_frame_is_recorded_in_order(session: PipeWireSession, guest_on: GuestFactory) -> None:
@@ -138,7 +125,7 @@ def test_a_quantum_that_the_guests_buffer_does_not_bear_loses_nothing(
     def play(_: Recording) -> None:
         assert guest.play(audio.numbered(FRAMES), period_frames=period_frames, periods=periods).ok
 
-    heard = heard_of(forced, play)
+    heard = heard_of(forced, play, FRAMES)
     assert heard.holds(FRAMES), heard
     # A quantum takes more than the guest's buffer holds: each would leave a gap if nothing was read ahead.
     assert len(heard.silences) < FRAMES // 1024 // 2, heard
@@ -169,7 +156,7 @@ def test_a_pause_loses_nothing(session: PipeWireSession, guest_on: GuestFactory,
             run.resume()
         assert run.wait().ok
 
-    heard = heard_of(session, play)
+    heard = heard_of(session, play, FRAMES)
     assert heard.holds(FRAMES), heard
 
 

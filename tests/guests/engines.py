@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.daemon import Daemon
 from tests.guests import audio
+from tests.guests.audio import Heard
 from tests.processes import await_until
-from tests.sessions.pipewire import RATE, PipeWireSession, Recording
+from tests.sessions.pipewire import RATE, PipeWireSession, Recording, unless_late
 
 
 class Listening(ABC):
@@ -18,6 +19,11 @@ class Listening(ABC):
     @abstractmethod
     def stop(self) -> bytes:
         """All of it, as raw S16 stereo at 48 kHz, once the guest has finished playing."""
+
+    @property
+    def in_time(self) -> bool:
+        """The one who listens was himself in time for all of it."""
+        return True
 
 
 class Engine(ABC):
@@ -33,6 +39,16 @@ class Engine(ABC):
     @abstractmethod
     def listen(self) -> Listening:
         """Begin to listen to the guest's first output."""
+
+    def hear(self, play: Callable[[], object], frames: int, first: int = 0) -> Heard:
+        """What is heard of numbered frames that the guest's `play` plays."""
+
+        def hear() -> tuple[Heard, bool]:
+            listening = self.listen()
+            play()
+            return audio.locate(listening.stop(), frames, first), listening.in_time
+
+        return unless_late(hear, frames, first)
 
     @abstractmethod
     def speak(self) -> bool:
@@ -102,3 +118,7 @@ class _Monitor(Listening):
 
     def stop(self) -> bytes:
         return self._recording.stop()
+
+    @property
+    def in_time(self) -> bool:
+        return not self._recording.missed_cycles

@@ -9,7 +9,7 @@ import pytest
 from tests.guests.audio import Heard, locate, numbered, wav
 from tests.guests.engines import Engine
 from tests.guests.linux import LinuxGuest
-from tests.sessions.pipewire import unless_unsaid
+from tests.sessions.pipewire import unless_late
 
 #: Longer than what is spoken, and the silence around it.
 SECONDS = 5
@@ -42,7 +42,7 @@ def record(guest: LinuxGuest, engine: Engine, options: str = "") -> tuple[Heard,
     ],
 )
 def test_arecord_records_every_frame(guest: LinuxGuest, engine: Engine, options: str) -> None:
-    recorded = unless_unsaid(lambda: record(guest, engine, options), engine.spoken)
+    recorded = unless_late(lambda: record(guest, engine, options), engine.spoken)
     assert recorded.holds(engine.spoken), recorded
 
 
@@ -56,5 +56,5 @@ def test_a_guest_plays_and_records_at_once(guest: LinuxGuest, engine: Engine) ->
         assert heard.holds(FRAMES, FIRST), heard
         return taken
 
-    recorded = unless_unsaid(both, engine.spoken)
+    recorded = unless_late(both, engine.spoken)
     assert recorded.holds(engine.spoken), recorded

@@ -26,21 +26,20 @@ def guest_files() -> Mapping[str, bytes]:
 
 def assert_plays_whole(guest: LinuxGuest, engine: Engine) -> None:
     """The next signal is heard whole, and nothing of the one before."""
-    listening = engine.listen()
-    guest.run("aplay -q next.wav")
-    heard = locate(listening.stop(), NEXT_FRAMES, NEXT_FIRST)
+    heard = engine.hear(lambda: guest.run("aplay -q next.wav"), NEXT_FRAMES, NEXT_FIRST)
     assert heard.holds(NEXT_FRAMES, NEXT_FIRST), heard
 
 
 def test_nothing_is_lost_when_the_machine_is_paused(guest: LinuxGuest, engine: Engine) -> None:
-    listening = engine.listen()
-    player = guest.start_job("aplay -q -D hw:0,0 --period-size=480 --buffer-size=1920 signal.wav")
-    guest.await_guest(PLAYING)
-    for _ in range(3):
-        guest.stop()
-        guest.cont()
-    player.check()
-    heard = locate(listening.stop(), FRAMES)
+    def play() -> None:
+        player = guest.start_job("aplay -q -D hw:0,0 --period-size=480 --buffer-size=1920 signal.wav")
+        guest.await_guest(PLAYING)
+        for _ in range(3):
+            guest.stop()
+            guest.cont()
+        player.check()
+
+    heard = engine.hear(play, FRAMES)
     assert heard.holds(FRAMES), heard
 
 

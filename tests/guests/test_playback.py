@@ -31,24 +31,21 @@ def guest_files() -> Mapping[str, bytes]:
     ],
 )
 def test_aplay_is_heard_whole(guest: LinuxGuest, engine: Engine, options: str) -> None:
-    listening = engine.listen()
-    guest.run(f"aplay -q {options} signal.wav")
-    heard = locate(listening.stop(), FRAMES)
+    heard = engine.hear(lambda: guest.run(f"aplay -q {options} signal.wav"), FRAMES)
     assert heard.holds(FRAMES), heard
 
 
 def test_nothing_is_lost_when_an_application_pauses(guest: LinuxGuest, engine: Engine) -> None:
-    listening = engine.listen()
-    guest.run("rawpcm p signal.raw -p 480 -n 4 -P 30000,300")
-    heard = locate(listening.stop(), FRAMES)
+    heard = engine.hear(lambda: guest.run("rawpcm p signal.raw -p 480 -n 4 -P 30000,300"), FRAMES)
     assert heard.holds(FRAMES), heard
 
 
 def test_nothing_is_lost_when_an_application_starves_the_stream(guest: LinuxGuest, engine: Engine) -> None:
-    listening = engine.listen()
-    done = guest.run("(head -c 120000 signal.raw; sleep 1; tail -c +120001 signal.raw) | aplay -t raw -f dat")
-    heard = locate(listening.stop(), FRAMES)
-    assert "underrun" in done.err
+    def play() -> None:
+        done = guest.run("(head -c 120000 signal.raw; sleep 1; tail -c +120001 signal.raw) | aplay -t raw -f dat")
+        assert "underrun" in done.err
+
+    heard = engine.hear(play, FRAMES)
     assert heard.holds(FRAMES), heard
 
 
@@ -59,7 +56,5 @@ def test_an_application_that_drops_its_stream_leaves_the_next_one_whole(guest: L
     assert dropped.in_order, dropped
     assert dropped.found < FRAMES
 
-    listening = engine.listen()
-    guest.run("aplay -q signal.wav")
-    heard = locate(listening.stop(), FRAMES)
+    heard = engine.hear(lambda: guest.run("aplay -q signal.wav"), FRAMES)
     assert heard.holds(FRAMES), heard

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.guests.audio import locate, numbered, wav
+from tests.guests.audio import numbered, wav
 from tests.guests.engines import Engine, PipeWireEngine
 from tests.guests.linux import LinuxGuest
 from tests.sessions.pipewire import PipeWireSession
@@ -32,12 +32,17 @@ def guest_files() -> Mapping[str, bytes]:
 
 @pytest.mark.parametrize(("period", "periods"), [(480, 2), (480, 3), (480, 4), (256, 3)])
 def test_aplay_is_heard_whole_and_gets_no_error(guest: LinuxGuest, engine: Engine, period: int, periods: int) -> None:
-    listening = engine.listen()
-    done = guest.run(f"aplay -D hw:0,0 --period-size={period} --buffer-size={period * periods} signal.wav")
-    heard = locate(listening.stop(), FRAMES)
+    told: list[str] = []
+
+    def play() -> None:
+        told.append(
+            guest.run(f"aplay -D hw:0,0 --period-size={period} --buffer-size={period * periods} signal.wav").err
+        )
+
+    heard = engine.hear(play, FRAMES)
     assert heard.holds(FRAMES), heard
     # Without reading ahead each quantum would end in a gap; a busy machine makes some, which Linux is told of.
-    assert len(heard.silences) <= done.err.count("underrun") + FRAMES // QUANTUM // 4, (heard, done.err)
+    assert len(heard.silences) <= told[-1].count("underrun") + FRAMES // QUANTUM // 4, (heard, told)
 
 
 @pytest.mark.parametrize(("period", "periods", "quantum"), [(480, 2, QUANTUM), (480, 2, 0), (480, 4, 0), (960, 4, 0)])

@@ -20,7 +20,7 @@ from tests.conftest import DaemonFactory
 from tests.daemon import Daemon, executable
 from tests.guests import audio
 from tests.processes import await_until, threads
-from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, unless_unsaid
+from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Recording, heard_of, unless_late
 
 FRAMES = 48_000
 
@@ -114,6 +114,10 @@ def test_nor_can_one_that_plays_into_nothing(
         assert attempts(inside) == {"early": WALLED, "late": WALLED}
 
 
+def plays_whole(guest: VirtualGuest, _: Recording) -> None:
+    assert guest.play(audio.numbered(FRAMES), period_frames=1024).ok
+
+
 def test_nor_can_one_that_plays_through_pipewire(
     daemon: DaemonFactory, spy: Mapping[str, str], inside: Path, outside: Path, pipewire: PipeWireSession
 ) -> None:
@@ -121,12 +125,11 @@ def test_nor_can_one_that_plays_through_pipewire(
     spec = f"spy-pipewire,dir={inside},outside={outside}"
     served = daemon("--backend", spec, "--sandbox", "strict", environment=environment)
     with VirtualGuest(served.socket) as guest:
-        recording = pipewire.record()
-        assert guest.play(audio.numbered(FRAMES), period_frames=1024).ok
+        heard = heard_of(pipewire, partial(plays_whole, guest), FRAMES)
         # It connects to its server again when that was restarted; nothing else is let through.
         walled = WALLED | {"local socket": "done"}
         assert attempts(inside) == {"early": walled, "late": walled}
-        assert audio.locate(recording.stop(), FRAMES).holds(FRAMES)
+        assert heard.holds(FRAMES), heard
 
 
 def test_the_same_attempts_succeed_without_walls(
@@ -198,18 +201,16 @@ def test_pipewire_is_heard_inside_also_when_its_server_was_restarted(
     arguments = ["--backend", "pipewire", "--sandbox", "strict", "--log-level", "info"]
     served = daemon(*arguments, environment=pipewire.environment)
     with VirtualGuest(served.socket) as guest:
-        recording = pipewire.record()
-        assert guest.play(audio.numbered(FRAMES), period_frames=1024).ok
-        assert audio.locate(recording.stop(), FRAMES).holds(FRAMES)
+        heard = heard_of(pipewire, partial(plays_whole, guest), FRAMES)
+        assert heard.holds(FRAMES), heard
         with guest.playing(period_frames=1024, stall=30) as run:
             assert run.wait_messages(20)
             pipewire.stop()
             served.process.await_log("PipeWire is gone")
             pipewire.start()
             served.process.await_log("on PipeWire again", 30)
-        recording = pipewire.record()
-        assert guest.play(audio.numbered(FRAMES), period_frames=1024).ok
-        assert audio.locate(recording.stop(), FRAMES).holds(FRAMES)
+        heard = heard_of(pipewire, partial(plays_whole, guest), FRAMES)
+        assert heard.holds(FRAMES), heard
 
 
 def test_pipewire_is_recorded_inside(daemon: DaemonFactory, pipewire: PipeWireSession) -> None:
@@ -225,7 +226,7 @@ def test_pipewire_is_recorded_inside(daemon: DaemonFactory, pipewire: PipeWireSe
             recorded = run.stop()
             return audio.locate(recorded.data + recorded.tail, FRAMES), speech.whole
 
-        heard = unless_unsaid(hear, FRAMES)
+        heard = unless_late(hear, FRAMES)
     assert heard.holds(FRAMES), heard
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.guests.audio import Heard, locate, numbered, silence, wav
 from tests.processes import await_until
-from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Speech, unless_unsaid
+from tests.sessions.pipewire import TAIL_FRAMES, PipeWireSession, Speech, unless_late
 
 FRAMES = 24_000
 SOUND = silence(TAIL_FRAMES) + numbered(FRAMES) + silence(TAIL_FRAMES)
@@ -68,12 +68,12 @@ def test_nothing_is_said_before_somebody_hears_both_channels(session: PipeWireSe
     said[0].wait()
 
 
-def test_only_what_the_microphone_did_not_say_is_spoken_again() -> None:
+def test_only_what_the_session_itself_was_late_for_is_heard_again() -> None:
     part, whole = locate(numbered(9), 10), locate(numbered(10), 10)
 
     def tried(*hearings: tuple[Heard, bool]) -> tuple[Heard, int]:
         left = list(hearings)
-        return unless_unsaid(lambda: left.pop(0), 10), len(hearings) - len(left)
+        return unless_late(lambda: left.pop(0), 10), len(hearings) - len(left)
 
     assert tried((whole, False), (part, True)) == (whole, 1)
     assert tried((part, True), (whole, True)) == (part, 1)
