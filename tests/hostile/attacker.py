@@ -127,7 +127,7 @@ class Attacker:
         """Each ring that was left in order answers."""
         if self.usable(CONTROL):
             answer = self.request(struct.pack("<IIII", 0x0100, 0, 0, 0))
-            assert answer in (None, struct.pack("<I", 0x8000))
+            assert answer in (None, struct.pack("<I", 0x8000)), answer
         if self.usable(TX):
             self.driver.write(self._request + 64, struct.pack("<I", 99))
             status = self._answer + 64

@@ -103,7 +103,7 @@ class FileSpy(_Spying, FileBackend):
 
     def __init__(self, *, dir: str, outside: str, deadly: str = "no") -> None:
         super().__init__(dir=dir, outside=outside, deadly=deadly)
-        self._directory = Path(dir)
+        FileBackend.__init__(self, dir=dir)
 
 
 class NullSpy(_Spying, NullBackend):

@@ -259,7 +259,8 @@ def without_landlock(*arguments: str) -> list[str]:
 
 
 def test_strict_does_not_start_where_a_wall_is_missing() -> None:
-    with socket.socket(socket.AF_UNIX) as door:
+    door, monitor = socket.socketpair()
+    with door, monitor:
         arguments = ["--fd", str(door.fileno()), "--backend", "null", "--sandbox", "strict"]
         done = subprocess.run(
             without_landlock(*arguments),
