@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,8 @@ class Attacker:
         )
         #: The memory for what is in flight, if the device has one.
         self._inflight = -1
+        #: What was done last, for whoever reads of a failure that does not come again.
+        self.history: deque[str] = deque(maxlen=80)
         self._begin()
 
     def _begin(self) -> None:
@@ -66,6 +69,7 @@ class Attacker:
     def push(self, index: int, shape: Shape, kick: bool | None) -> int | None:
         """Offer a chain; its head, or None if the ring is full."""
         chain: Chain = shape(self.places)
+        self.history.append(f"push {index} {chain} {kick}")
         if chain.table:
             table = b"".join(struct.pack("<QIHH", *raw) for raw in chain.table)
             self.driver.write(self.places.table, table)
@@ -112,6 +116,7 @@ class Attacker:
 
     def request(self, data: bytes, room: int = 4) -> bytes | None:
         """The answer to a control request; None if the ring is full."""
+        self.history.append(f"request {data.hex()} {room}")
         self.driver.write(self._request, data)
         self.driver.write(self._answer, bytes(room))
         head = self.push_pieces(CONTROL, [(self._request, len(data), False), (self._answer, room, True)])
@@ -127,7 +132,7 @@ class Attacker:
         """Each ring that was left in order answers."""
         if self.usable(CONTROL):
             answer = self.request(struct.pack("<IIII", 0x0100, 0, 0, 0))
-            assert answer in (None, struct.pack("<I", 0x8000)), answer
+            assert answer in (None, struct.pack("<I", 0x8000)), f"{answer!r} after {list(self.history)}"
         if self.usable(TX):
             self.driver.write(self._request + 64, struct.pack("<I", 99))
             status = self._answer + 64
@@ -145,12 +150,14 @@ class Attacker:
     def stop(self, index: int) -> None:
         """GET_VRING_BASE. The base is the used index, or the ring's rules were broken."""
         base = self.driver.stop_ring(index)
+        self.history.append(f"stop {index} at {base}")
         if index not in self.wild:
             assert base == self.queue(index).used_index, f"queue {index}"
         self.bases[index] = base
         self.stopped[index] = self._used_ring(index)
 
     def start(self, index: int) -> None:
+        self.history.append(f"start {index}")
         del self.stopped[index]
         self.driver.start_ring(index, self.bases.pop(index))
 
@@ -161,6 +168,7 @@ class Attacker:
 
     def reset(self, style: str) -> None:
         """A new driver finds everything in order, whatever the last one did."""
+        self.history.append(f"reset {style}")
         self.driver.reset(style)
         self._begin()
 
@@ -168,6 +176,7 @@ class Attacker:
 
     def message(self, message: Message, body: bytes, fds: Sequence[int] = ()) -> bytes | None:
         """The answer to a message that asks for one; None if the device ended the connection."""
+        self.history.append(f"{message.name} {body.hex()}")
         try:
             return self.driver.message(message, body, flags=NEED_REPLY, fds=fds, reply=True)
         except GuestError:
