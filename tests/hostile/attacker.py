@@ -25,7 +25,9 @@ NO_DESCRIPTOR = 0x100
 LIMIT_S = 60.0
 #: Protocol features: whatever is offered.
 ALL_FEATURES = (1 << 64) - 1
-REGIONS = [(0, 4 << 20), (1 << 32, 4 << 20)]
+#: What hostile chains name as address 0, rings, buffers. A chain that had the device write over a ring would be its driver's own fault.
+REGIONS = [(0, 4 << 20), (1 << 24, 4 << 20), (1 << 32, 4 << 20)]
+RINGS, BUFFERS = 1, 2
 
 
 class Attacker:
@@ -36,6 +38,8 @@ class Attacker:
             str(socket),
             events=False,
             regions=REGIONS,
+            rings_in=RINGS,
+            buffers_in=BUFFERS,
             connect_timeout=LIMIT_S,
             protocol_features=ALL_FEATURES,
             **options,

@@ -28,7 +28,7 @@ from vsnd_hybrid._core import GuestError
 
 from tests.conftest import DaemonFactory
 from tests.daemon import Daemon
-from tests.hostile.attacker import CONTROL, LOAD, QUEUES, SAVE, TX, Attacker
+from tests.hostile.attacker import BUFFERS, CONTROL, LOAD, QUEUES, SAVE, TX, Attacker
 from tests.hostile.chains import SHAPES, Shape, shapes
 from tests.hostile.descriptors import KINDS, made
 from tests.vmms.link import Message
@@ -173,10 +173,10 @@ class AnyGuest(RuleBasedStateMachine):
 
     @rule()
     def buffers_vanish_and_return(self) -> None:
-        """The second region, where buffers lie; rings lie in the first."""
-        self.guest.driver.remove_region(1)
+        """Their region; rings lie in another."""
+        self.guest.driver.remove_region(BUFFERS)
         self.guest.push(TX, SHAPES["only writable"], True)
-        self.guest.driver.add_region(1)
+        self.guest.driver.add_region(BUFFERS)
 
     @rule(queue=queues)
     def other_eventfds(self, queue: int) -> None:
