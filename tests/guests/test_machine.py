@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.guests.audio import locate, numbered, wav
+from tests.guests.audio import numbered, wav
 from tests.guests.conftest import Bench
 from tests.guests.engines import Engine
 from tests.guests.linux import LinuxGuest
@@ -44,35 +44,38 @@ def test_nothing_is_lost_when_the_machine_is_paused(guest: LinuxGuest, engine: E
 
 
 def test_the_driver_can_be_taken_away_and_come_back(guest: LinuxGuest, engine: Engine) -> None:
-    listening = engine.listen()
-    player = guest.start_job("aplay -q signal.wav")
-    guest.await_guest(PLAYING)
-    device = guest.run(f"basename $(ls -d {DRIVER}/virtio*)").text.strip()
-    guest.run(f"echo {device} >{DRIVER}/unbind")
-    assert player.wait().status != 0
-    heard = locate(listening.stop(), FRAMES)
-    assert heard.in_order and heard.first == 0, heard
+    def play() -> None:
+        player = guest.start_job("aplay -q signal.wav")
+        guest.await_guest(PLAYING)
+        device = guest.run(f"basename $(ls -d {DRIVER}/virtio*)").text.strip()
+        guest.run(f"echo {device} >{DRIVER}/unbind")
+        assert player.wait().status != 0
+        guest.run(f"echo {device} >{DRIVER}/bind")
 
-    guest.run(f"echo {device} >{DRIVER}/bind")
+    heard = engine.hear(play, FRAMES)
+    assert heard.in_order and heard.first == 0, heard
     assert_plays_whole(guest, engine)
 
 
 def test_the_machine_can_be_reset(guest: LinuxGuest, engine: Engine) -> None:
-    listening = engine.listen()
-    guest.start_job("aplay -q signal.wav")
-    guest.await_guest(PLAYING)
-    guest.reset()
-    heard = locate(listening.stop(), FRAMES)
+    def play() -> None:
+        guest.start_job("aplay -q signal.wav")
+        guest.await_guest(PLAYING)
+        guest.reset()
+
+    heard = engine.hear(play, FRAMES)
     assert heard.in_order and heard.first == 0, heard
     assert_plays_whole(guest, engine)
 
 
 def test_the_next_machine_is_served_when_one_was_killed(guest: LinuxGuest, engine: Engine, bench: Bench) -> None:
-    listening = engine.listen()
-    guest.start_job("aplay -q signal.wav")
-    guest.await_guest(PLAYING)
-    guest.kill()
-    heard = locate(listening.stop(), FRAMES)
+    def play() -> None:
+        machine = bench.guest()
+        machine.start_job("aplay -q signal.wav")
+        machine.await_guest(PLAYING)
+        machine.kill()
+
+    heard = engine.hear(play, FRAMES)
     assert heard.in_order and heard.first == 0, heard
 
     successor = bench.guest()
@@ -81,12 +84,14 @@ def test_the_next_machine_is_served_when_one_was_killed(guest: LinuxGuest, engin
 
 
 def test_the_daemon_ends_at_once_while_a_guest_plays(guest: LinuxGuest, engine: Engine, bench: Bench) -> None:
-    listening = engine.listen()
-    guest.start_job("aplay -q signal.wav")
-    guest.await_guest(PLAYING)
-    bench.daemon.stop()
-    heard = locate(listening.stop(), FRAMES)
+    def play() -> None:
+        machine = bench.guest()
+        machine.start_job("aplay -q signal.wav")
+        machine.await_guest(PLAYING)
+        bench.daemon.stop()
+        machine.kill()
+        bench.daemon.start()
+
+    heard = engine.hear(play, FRAMES)
     assert heard.in_order and heard.first == 0, heard
-    guest.kill()
-    bench.daemon.start()
     assert_plays_whole(bench.guest(), engine)

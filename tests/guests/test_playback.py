@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.guests.audio import locate, numbered, wav
+from tests.guests.audio import numbered, wav
 from tests.guests.engines import Engine
 from tests.guests.linux import LinuxGuest
 
@@ -50,9 +50,7 @@ def test_nothing_is_lost_when_an_application_starves_the_stream(guest: LinuxGues
 
 
 def test_an_application_that_drops_its_stream_leaves_the_next_one_whole(guest: LinuxGuest, engine: Engine) -> None:
-    listening = engine.listen()
-    guest.run("rawpcm p signal.raw -p 480 -n 4 -X 20000")
-    dropped = locate(listening.stop(), FRAMES)
+    dropped = engine.hear(lambda: guest.run("rawpcm p signal.raw -p 480 -n 4 -X 20000"), FRAMES)
     assert dropped.in_order, dropped
     assert dropped.found < FRAMES
 

@@ -65,6 +65,7 @@ class Recording:
         self._reader = threading.Thread(target=self._read, name=self._recorder.name, daemon=True)
         self._reader.start()
         self._missed_before = missed_before
+        self._missed: int | None = None
         recorder.recording = self
         self._recorder.link()
         self.await_frames(1)
@@ -92,7 +93,8 @@ class Recording:
     @property
     def missed_cycles(self) -> bool:
         """The recorder itself was too late for the graph at least once: what it did not hear proves nothing."""
-        return self._session.missed_cycles(self._recorder.name) > self._missed_before
+        missed = self._session.missed_cycles(self._recorder.name) if self._missed is None else self._missed
+        return missed > self._missed_before
 
     def heard(self) -> bytes:
         """All that was recorded so far, with what was on its way when this was called."""
@@ -102,6 +104,8 @@ class Recording:
     def stop(self) -> bytes:
         """The same, and no more."""
         self.heard()
+        # PipeWire tells it of nodes that run only.
+        self._missed = self._session.missed_cycles(self._recorder.name)
         self.close()
         return self.samples
 
