@@ -1,4 +1,7 @@
-"""Recorders of a PipeWire session: they run in its server, on the thread that drives sinks, so that none is late by itself."""
+"""Recorders of a PipeWire session: they run in its server, so that no program's main thread or disk can make them late.
+
+A machine that stands still for a moment can: PipeWire counts that (`Recording.missed_cycles`).
+"""
 
 from __future__ import annotations
 
